@@ -1,0 +1,1 @@
+"""The CLR side: the worker process with ClrMD and the DAC, and its client."""

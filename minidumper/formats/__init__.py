@@ -1,0 +1,1 @@
+"""Dump file formats: bytes to values and back, no process in sight."""

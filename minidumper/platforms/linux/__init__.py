@@ -1,0 +1,1 @@
+"""Linux: procfs, ptrace, ELF cores."""

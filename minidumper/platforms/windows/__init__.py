@@ -1,0 +1,1 @@
+"""Windows: processes, MiniDumpWriteDump."""

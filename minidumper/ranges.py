@@ -1,0 +1,155 @@
+"""Address ranges [start, end) with reasons: union, clip, coalesce, split. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+PAGE_SIZE = 4096
+"""Bytes of a page on x86-64 (Intel SDM volume 3, 4.1); ranges are aligned to it."""
+
+
+class Reason(enum.IntFlag):
+    """Why a range belongs to a dump; a range can have several. `docs/architecture.md` has the list."""
+
+    GC_HEAP = 1 << 0
+    GC_BOOKKEEPING = 1 << 1
+    HANDLE_TABLE = 1 << 2
+    LOADER_HEAP = 1 << 3
+    JIT_CODE = 1 << 4
+    STUBS = 1 << 5
+    RUNTIME_DATA = 1 << 6
+    STACK = 1 << 7
+    MODULE_HEADER = 1 << 8
+    METADATA = 1 << 9
+    MODIFIED_IMAGE = 1 << 10
+    DAC_READ = 1 << 11
+    ALL_MEMORY = 1 << 12
+
+
+class MemoryRange(NamedTuple):
+    """Addresses from `start` up to, not including, `end`."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class ReasonedRange(NamedTuple):
+    """A range and why it is wanted."""
+
+    start: int
+    end: int
+    reasons: Reason
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+def page_floor(address: int) -> int:
+    """The start of the page that holds `address`."""
+    return address & -PAGE_SIZE
+
+
+def page_ceil(address: int) -> int:
+    """The start of the first page at or above `address`."""
+    return (address + PAGE_SIZE - 1) & -PAGE_SIZE
+
+
+def page_aligned(start: int, end: int, reasons: Reason) -> ReasonedRange:
+    """The whole pages that [start, end) touches."""
+    return ReasonedRange(page_floor(start), page_ceil(end), reasons)
+
+
+def union(ranges: Iterable[ReasonedRange]) -> list[ReasonedRange]:
+    """Sorted, disjoint ranges that cover the same addresses; reasons of overlaps are joined.
+
+    Neighbours with equal reasons become one range; empty ranges vanish.
+    """
+    events: dict[int, list[tuple[int, int]]] = {}
+    for start, end, reasons in ranges:
+        if start < end:
+            events.setdefault(start, []).append((int(reasons), 1))
+            events.setdefault(end, []).append((int(reasons), -1))
+    out: list[ReasonedRange] = []
+    counts: dict[int, int] = {}
+    previous = 0
+    current = 0
+    for address in sorted(events):
+        if current:
+            if out and out[-1].end == previous and out[-1].reasons == current:
+                out[-1] = ReasonedRange(out[-1].start, address, out[-1].reasons)
+            else:
+                out.append(ReasonedRange(previous, address, Reason(current)))
+        for reasons, delta in events[address]:
+            counts[reasons] = counts.get(reasons, 0) + delta
+            if not counts[reasons]:
+                del counts[reasons]
+        previous = address
+        current = 0
+        for reasons in counts:
+            current |= reasons
+    return out
+
+
+def clip(ranges: Sequence[ReasonedRange], allowed: Sequence[MemoryRange]) -> list[ReasonedRange]:
+    """The parts of `ranges` inside `allowed`; both sorted and each disjoint."""
+    out: list[ReasonedRange] = []
+    first = 0
+    for start, end, reasons in ranges:
+        while first < len(allowed) and allowed[first].end <= start:
+            first += 1
+        index = first
+        while index < len(allowed) and allowed[index].start < end:
+            out.append(
+                ReasonedRange(
+                    max(start, allowed[index].start), min(end, allowed[index].end), reasons
+                )
+            )
+            index += 1
+    return out
+
+
+def subtract(ranges: Sequence[MemoryRange], holes: Sequence[MemoryRange]) -> list[MemoryRange]:
+    """The parts of `ranges` outside `holes`; both sorted and each disjoint."""
+    out: list[MemoryRange] = []
+    first = 0
+    for start, end in ranges:
+        while first < len(holes) and holes[first].end <= start:
+            first += 1
+        index = first
+        while index < len(holes) and holes[index].start < end:
+            if start < holes[index].start:
+                out.append(MemoryRange(start, holes[index].start))
+            start = max(start, holes[index].end)
+            index += 1
+        if start < end:
+            out.append(MemoryRange(start, end))
+    return out
+
+
+def joined(
+    ranges: Iterable[tuple[int, int, object]] | Iterable[ReasonedRange],
+) -> list[MemoryRange]:
+    """Sorted ranges with their reasons forgotten and neighbours made one."""
+    out: list[MemoryRange] = []
+    for start, end, _ in ranges:
+        if out and start <= out[-1].end:
+            out[-1] = MemoryRange(out[-1].start, max(end, out[-1].end))
+        else:
+            out.append(MemoryRange(start, end))
+    return out
+
+
+def chunks(ranges: Iterable[MemoryRange], max_size: int) -> Iterator[MemoryRange]:
+    """`ranges` in order, cut into pieces of at most `max_size` bytes."""
+    for start, end in ranges:
+        for at in range(start, end, max_size):
+            yield MemoryRange(at, min(at + max_size, end))

@@ -1,0 +1,147 @@
+"""What a target is to the rest of the program: protocols and records, no system in sight.
+
+A live process and a dump file are both a `Target`; providers, plan and writers know no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from .ranges import MemoryRange
+
+
+class VmRegion(NamedTuple):
+    """A region of virtual memory as the system reports it.
+
+    `protection` is as in /proc/PID/maps (proc(5)): r, w, x or - each, then p (private) or
+    s (shared). `offset` is the byte offset in `path`; `path` is "" for anonymous memory.
+    """
+
+    start: int
+    end: int
+    protection: str
+    offset: int = 0
+    path: str = ""
+    inode: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    @property
+    def readable(self) -> bool:
+        """Whether the target itself may read here."""
+        return self.protection[0] == "r"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a file of the file system backs this region."""
+        return self.inode != 0 and self.path.startswith("/")
+
+    @property
+    def private_anonymous(self) -> bool:
+        """Whether a page that is not resident is certain to read as zeros."""
+        return self.protection[3] == "p" and self.inode == 0
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A stopped thread.
+
+    `context` is its CONTEXT structure as the DAC wants it (winnt.h, AMD64: 0x4d0 bytes).
+    `regsets` are the system's own register sets by note type (elf.h NT_*): kernel layout.
+    `signal` is the signal that the thread was about to take, 0 for none.
+    """
+
+    tid: int
+    ip: int
+    sp: int
+    context: bytes
+    regsets: Mapping[int, bytes] = field(default_factory=dict)
+    siginfo: bytes = b""
+    signal: int = 0
+    name: str = ""
+
+
+class ModuleInfo(NamedTuple):
+    """A file mapped as an image: [base, end) spans its mappings."""
+
+    path: str
+    base: int
+    end: int
+    build_id: str = ""
+    version: str = ""
+
+
+class MemorySource(NamedTuple):
+    """Where a worker process reads the target's memory from.
+
+    `descriptor` is an open file (Linux: /proc/PID/mem or a dump; Windows: a process handle).
+    `table` has (start, end, file offset) rows for a dump, and is empty where the offset in the
+    file is the address itself. `is_process` tells a Windows process handle from a file.
+    """
+
+    descriptor: int
+    table: Sequence[tuple[int, int, int]] = ()
+    is_process: bool = False
+
+
+class MemoryReader(Protocol):
+    """Reads memory of a target."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly `size` bytes from `address`.
+
+        Raises:
+            MemoryFaultError: not all of it can be read.
+        """
+        ...
+
+    def read_into(self, address: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `address`; returns the bytes read before the first fault."""
+        ...
+
+
+class Target(Protocol):
+    """A process or a dump of one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def memory(self) -> MemoryReader: ...
+
+    def memory_source(self) -> MemorySource:
+        """What a worker process reads from."""
+        ...
+
+    def stopped(self) -> AbstractContextManager[None]:
+        """Hold all threads of the target; they run again on every way out."""
+        ...
+
+    def regions(self) -> Sequence[VmRegion]:
+        """All regions of the address space, sorted by address."""
+        ...
+
+    def threads(self) -> Sequence[ThreadInfo]:
+        """All threads with registers, the main thread first; only inside `stopped()`."""
+        ...
+
+    def modules(self) -> Sequence[ModuleInfo]:
+        """Mapped images, each path once, sorted by base."""
+        ...
+
+    def resident(self, regions: Sequence[VmRegion], span: MemoryRange) -> Sequence[MemoryRange]:
+        """The parts of `span` whose bytes must be read; the rest of it is certain to be zero."""
+        ...
+
+    def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
+        """Pages of a private file mapping that no longer equal the file (copied on write)."""
+        ...
