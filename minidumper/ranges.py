@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ PAGE_SIZE = 4096
 
 
 class Reason(enum.IntFlag):
-    """Why a range belongs to a dump; a range can have several. `docs/architecture.md` has the list."""
+    """Why a range belongs to a dump; several can hold. `docs/architecture.md` has the list."""
 
     GC_HEAP = 1 << 0
     GC_BOOKKEEPING = 1 << 1
@@ -81,21 +83,19 @@ def union(ranges: Iterable[ReasonedRange]) -> list[ReasonedRange]:
     out: list[ReasonedRange] = []
     counts: dict[int, int] = {}
     previous = 0
-    current = 0
+    current = Reason(0)
     for address in sorted(events):
         if current:
             if out and out[-1].end == previous and out[-1].reasons == current:
                 out[-1] = ReasonedRange(out[-1].start, address, out[-1].reasons)
             else:
-                out.append(ReasonedRange(previous, address, Reason(current)))
-        for reasons, delta in events[address]:
-            counts[reasons] = counts.get(reasons, 0) + delta
-            if not counts[reasons]:
-                del counts[reasons]
+                out.append(ReasonedRange(previous, address, current))
+        for bits, delta in events[address]:
+            counts[bits] = counts.get(bits, 0) + delta
+            if not counts[bits]:
+                del counts[bits]
         previous = address
-        current = 0
-        for reasons in counts:
-            current |= reasons
+        current = Reason(functools.reduce(operator.or_, counts, 0))
     return out
 
 

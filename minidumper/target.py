@@ -45,7 +45,11 @@ class VmRegion(NamedTuple):
     @property
     def private_anonymous(self) -> bool:
         """Whether a page that is not resident is certain to read as zeros."""
-        return self.protection[3] == "p" and self.inode == 0
+        return (
+            self.protection[3] == "p"
+            and self.inode == 0
+            and not self.path.startswith(("[vdso", "[vvar", "[vsyscall"))
+        )
 
 
 @dataclass(frozen=True, slots=True)
