@@ -92,7 +92,7 @@ class ProgramHeader(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A note; `offset` is that of its content in the data it came from (bytes)."""
+    """A note; `offset` is where its content starts in the file or data it came from (bytes)."""
 
     name: bytes
     type: int
@@ -107,8 +107,8 @@ def pack_note(name: bytes, type: int, content: bytes) -> bytes:
     return b"".join((header, _padded(terminated), _padded(content)))
 
 
-def iter_notes(data: bytes, *, align: int = 4) -> Iterator[Note]:
-    """The notes in `data`, the bytes of a PT_NOTE segment aligned to `align`.
+def iter_notes(data: bytes, *, align: int = 4, offset: int = 0) -> Iterator[Note]:
+    """The notes in `data`, a PT_NOTE segment aligned to `align` that starts at `offset`.
 
     Raises:
         DumpFormatError: a note reaches beyond the end.
@@ -119,9 +119,9 @@ def iter_notes(data: bytes, *, align: int = 4) -> Iterator[Note]:
         start = _aligned(at + NHDR.size + name_size, align)
         end = start + content_size
         if end > len(data):
-            raise DumpFormatError("damaged notes: one reaches beyond their end", offset=at)
+            raise DumpFormatError("damaged notes: one reaches beyond their end", offset=offset + at)
         name = data[at + NHDR.size : at + NHDR.size + name_size].rstrip(b"\0")
-        yield Note(name, type, data[start:end], start)
+        yield Note(name, type, data[start:end], offset + start)
         at = _aligned(end, align)
 
 
