@@ -1,0 +1,48 @@
+"""The runtime's own allocations in the C heap, taken whole where the C heap is small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..ranges import MemoryRange, Reason, ReasonedRange
+from ..target import Target, VmRegion
+
+BUDGET = 4 << 20
+"""Bytes of resident C heap up to which it is taken whole; above, only what the DAC read is."""
+
+_ARENA = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc/arena.c on 64-bit systems
+
+
+def c_heap(target: Target, regions: Sequence[VmRegion]) -> Iterator[ReasonedRange]:
+    """Ranges of reason RUNTIME_DATA: [heap] and malloc's arenas, or nothing where they are large.
+
+    The runtime allocates assemblies, binders and code versions with `new`: the DAC does not
+    enumerate these, and what it happened to read in a rehearsal may not be all of them.
+    """
+    runs: list[MemoryRange] = []
+    total = 0
+    for index, region in enumerate(regions):
+        if region.path == "[heap]" or _is_arena(regions, index):
+            found = target.resident(regions, MemoryRange(region.start, region.end))
+            total += sum(run.size for run in found)
+            if total > BUDGET:
+                return
+            runs += found
+    for run in runs:
+        yield ReasonedRange(run.start, run.end, Reason.RUNTIME_DATA)
+
+
+def _is_arena(regions: Sequence[VmRegion], index: int) -> bool:
+    """Whether a region looks like a malloc arena: aligned, and the rest of its 64 MB reserved."""
+    region = regions[index]
+    if region.start % _ARENA or region.protection != "rw-p" or not region.private_anonymous:
+        return False
+    if region.size == _ARENA:
+        return True
+    rest = regions[index + 1] if index + 1 < len(regions) else None
+    return (
+        rest is not None
+        and rest.start == region.end
+        and rest.protection == "---p"
+        and rest.end == region.start + _ARENA
+    )
