@@ -34,6 +34,7 @@ PTRACE_SETREGSET = 0x4205
 PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
 PTRACE_GETSIGMASK = 0x420A
+PTRACE_SETSIGMASK = 0x420B
 PTRACE_GET_SYSCALL_INFO = 0x420E
 PTRACE_GET_RSEQ_CONFIGURATION = 0x420F
 PTRACE_O_TRACESYSGOOD = 1
@@ -185,6 +186,16 @@ def get_signal_mask(tid: int) -> int:
     mask = c_uint64()
     _ptrace(PTRACE_GETSIGMASK, tid, ctypes.sizeof(mask), ctypes.addressof(mask))
     return mask.value
+
+
+def set_signal_mask(tid: int, mask: int) -> None:
+    """Have a stopped thread block these signals (PTRACE_SETSIGMASK).
+
+    Raises:
+        OSError: the thread is gone.
+    """
+    value = c_uint64(mask)
+    _ptrace(PTRACE_SETSIGMASK, tid, ctypes.sizeof(value), ctypes.addressof(value))
 
 
 def get_syscall_info(tid: int) -> SyscallInfo:

@@ -180,19 +180,25 @@ class LinuxProcess:
             self._tracer = None
             tracer.release()
 
+    @property
+    def tracer(self) -> Tracer:
+        """Who holds the threads; only inside `stopped()`."""
+        if self._tracer is None:
+            raise RuntimeError("this needs stopped()")
+        return self._tracer
+
     def regions(self) -> list[VmRegion]:
         """All regions of the address space, sorted by address."""
         return procfs.parse_maps(self._bytes("maps"))
 
     def threads(self) -> list[ThreadInfo]:
         """The held threads with their registers, the main thread first."""
-        if self._tracer is None:
-            raise RuntimeError("threads() needs stopped()")
-        order = sorted(self._tracer.signals, key=lambda tid: (tid != self.pid, tid))
+        signals = self.tracer.signals
+        order = sorted(signals, key=lambda tid: (tid != self.pid, tid))
         threads = []
         for tid in order:
             try:
-                threads.append(self._thread(tid, self._tracer.signals[tid]))
+                threads.append(self._thread(tid, signals[tid]))
             except ProcessLookupError:
                 self.warnings.append(
                     CaptureWarning("threads", f"thread {tid} was killed while stopped", tid=tid)
