@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
 import functools
+import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -153,3 +155,31 @@ def chunks(ranges: Iterable[MemoryRange], max_size: int) -> Iterator[MemoryRange
     for start, end in ranges:
         for at in range(start, end, max_size):
             yield MemoryRange(at, min(at + max_size, end))
+
+
+def fill_gaps(
+    ranges: Sequence[ReasonedRange], allowed: Sequence[MemoryRange], limit: int
+) -> list[ReasonedRange]:
+    """`ranges` with the smallest gaps inside `allowed` filled until at most `limit` blocks remain.
+
+    A block is a run of touching ranges. A filled gap takes the reasons of the range before it.
+    """
+    gaps = [
+        (after.start - before.end, index)
+        for index, (before, after) in enumerate(itertools.pairwise(ranges))
+        if before.end < after.start
+    ]
+    surplus = len(gaps) + 1 - limit
+    if surplus <= 0:
+        return list(ranges)
+    starts = [part.start for part in allowed]
+    filled: set[int] = set()
+    for _, index in sorted(gaps):
+        before, after = ranges[index], ranges[index + 1]
+        holder = allowed[bisect.bisect_right(starts, before.start) - 1]
+        if len(filled) < surplus and after.start < holder.end:
+            filled.add(index)
+    return [
+        item._replace(end=ranges[index + 1].start) if index in filled else item
+        for index, item in enumerate(ranges)
+    ]

@@ -264,7 +264,7 @@ def process_vm_read(pid: int, address: int, buffer: memoryview) -> int:
         OSError: nothing could be read.
     """
     size = buffer.nbytes
-    local = IoVec(ctypes.addressof((c_char * size).from_buffer(buffer)), size)
+    local = IoVec(ctypes.addressof(c_char.from_buffer(buffer)), size)
     remote = IoVec(address, size)
     return int(_process_vm_readv(pid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0))
 

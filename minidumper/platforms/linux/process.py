@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
+import itertools
 import os
 import platform
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import NoReturn
 
 from ...errors import (
@@ -225,9 +228,8 @@ class LinuxProcess:
         Shared, memfd and file pages read as absent in pagemap and still hold data.
         """
         out: list[MemoryRange] = []
-        for region in regions:
-            if region.end <= span.start:
-                continue
+        first = bisect.bisect_right(regions, span.start, key=attrgetter("end"))
+        for region in itertools.islice(regions, first, None):
             if region.start >= span.end:
                 break
             part = MemoryRange(max(span.start, region.start), min(span.end, region.end))

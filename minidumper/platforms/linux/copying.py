@@ -1,0 +1,156 @@
+"""Move pages of a target into a file: large reads, one write behind, nothing per page."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import mmap
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+BUFFER_SIZE = 8 << 20
+"""Bytes of each of the two buffers: one is filled while the other is written."""
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes written so far."""
+
+
+class Piece(NamedTuple):
+    """`size` bytes at `address` of the target that belong at `offset` of the file."""
+
+    address: int
+    size: int
+    offset: int
+
+
+class PageSource(Protocol):
+    """Where the bytes come from: the live target, or a copy of it in memory."""
+
+    def read_into(self, address: int, buffer: memoryview) -> int: ...
+
+
+def copy_pieces(
+    source: PageSource,
+    pieces: Iterable[Piece],
+    descriptor: int,
+    *,
+    failed: Callable[[int, int], None],
+    progress: Progress | None = None,
+) -> int:
+    """Write `pieces` to the file; returns the bytes written.
+
+    `failed(address, size)` is called for bytes that cannot be read: it raises, or they stay zero.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    written = 0
+    with (
+        mmap.mmap(-1, BUFFER_SIZE) as first,
+        mmap.mmap(-1, BUFFER_SIZE) as second,
+        ThreadPoolExecutor(1, "minidumper-writer") as writer,
+    ):
+        buffers = [memoryview(first), memoryview(second)]
+        busy: Future[None] | None = None
+        try:
+            for batch in _batches(pieces):
+                _fill(source, batch, buffers[0], failed)
+                if busy:
+                    busy.result()
+                busy = writer.submit(_write, batch, buffers[0], descriptor)
+                buffers.reverse()
+                written += sum(piece.size for piece in batch)
+                if progress:
+                    progress(written)
+            if busy:
+                busy.result()
+        finally:
+            writer.shutdown()
+            for buffer in buffers:
+                buffer.release()
+    return written
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterable[list[Piece]]:
+    """Pieces in groups that fit into one buffer, large ones cut."""
+    batch: list[Piece] = []
+    room = BUFFER_SIZE
+    for address, size, offset in pieces:
+        done = 0
+        while done < size:
+            part = min(size - done, room)
+            batch.append(Piece(address + done, part, offset + done))
+            done += part
+            room -= part
+            if not room:
+                yield batch
+                batch, room = [], BUFFER_SIZE
+    if batch:
+        yield batch
+
+
+def _fill(
+    source: PageSource,
+    batch: Sequence[Piece],
+    buffer: memoryview,
+    failed: Callable[[int, int], None],
+) -> None:
+    at = 0
+    for address, size, _ in batch:
+        done = source.read_into(address, buffer[at : at + size])
+        if done < size:
+            failed(address + done, size - done)
+            buffer[at + done : at + size] = bytes(size - done)
+        at += size
+
+
+def _write(batch: Sequence[Piece], buffer: memoryview, descriptor: int) -> None:
+    """Write a filled buffer; pieces that touch in the file go out together."""
+    start = at = 0
+    offset = batch[0].offset
+    for piece in batch:
+        if piece.offset != offset + at - start:
+            _write_all(descriptor, buffer[start:at], offset)
+            start, offset = at, piece.offset
+        at += piece.size
+    _write_all(descriptor, buffer[start:at], offset)
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+class MemoryCopy:
+    """Pieces of a target, sorted by address, copied into our own memory and read like it."""
+
+    def __init__(
+        self, source: PageSource, pieces: Sequence[Piece], failed: Callable[[int, int], None]
+    ) -> None:
+        self._starts = [piece.address for piece in pieces]
+        self._ends = list(itertools.accumulate(piece.size for piece in pieces))
+        self._memory = mmap.mmap(-1, max(sum(piece.size for piece in pieces), 1))
+        with memoryview(self._memory) as view:
+            at = 0
+            for address, size, _ in pieces:
+                done = source.read_into(address, view[at : at + size])
+                if done < size:
+                    failed(address + done, size - done)
+                at += size
+
+    def read_into(self, address: int, buffer: memoryview) -> int:
+        """Fill `buffer` from the piece that holds `address`; returns the bytes it had."""
+        index = bisect.bisect_right(self._starts, address) - 1
+        begin = self._ends[index - 1] if index else 0
+        at = begin + address - self._starts[index]
+        count = min(buffer.nbytes, self._ends[index] - at)
+        with memoryview(self._memory) as view:
+            buffer[:count] = view[at : at + count]
+        return count
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
