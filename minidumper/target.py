@@ -5,11 +5,13 @@ A live process and a dump file are both a `Target`; providers, plan and writers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+from .errors import OutputError
+from .plan import CaptureWarning, DumpPlan
 from .ranges import MemoryRange
 
 
@@ -149,3 +151,103 @@ class Target(Protocol):
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
         """Pages of a private file mapping that no longer equal the file (copied on write)."""
         ...
+
+
+class MemoryCopied(Protocol):
+    """Memory of a target taken into our own, read like the target itself."""
+
+    def read_into(self, address: int, buffer: memoryview) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class DumpImage(Protocol):
+    """A dump that is laid out: its bytes can be copied, written, and sealed with a last note."""
+
+    @property
+    def warnings(self) -> list[CaptureWarning]: ...
+
+    @property
+    def file_size(self) -> int:
+        """Apparent bytes of the file."""
+        ...
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of memory to copy."""
+        ...
+
+    def copy(self, source: MemoryReader) -> MemoryCopied: ...
+
+    def write(
+        self,
+        source: MemoryReader | MemoryCopied,
+        descriptor: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> None: ...
+
+    def seal(self, descriptor: int, own: Mapping[str, object]) -> None: ...
+
+
+class Output(Protocol):
+    """A file that appears under its name only at `commit()`; closing it before leaves nothing."""
+
+    @property
+    def descriptor(self) -> int: ...
+
+    @property
+    def path(self) -> str: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: Any) -> None: ...
+
+    def commit(self) -> int:
+        """Bytes that the file takes on the disk."""
+        ...
+
+
+class LiveTarget(Target, Protocol):
+    """A process that can be dumped; use it in `with`, which closes it."""
+
+    warnings: list[CaptureWarning]
+    """What went not as usual during the last stop."""
+
+    @property
+    def user(self) -> tuple[int, int] | None:
+        """User and group ids that the process runs as; None where a system has no such ids."""
+        ...
+
+    @property
+    def root(self) -> str:
+        """A prefix that makes the target's own paths reachable from here, "" where none is."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: Any) -> None: ...
+
+    def image(
+        self,
+        plan: DumpPlan,
+        regions: Sequence[VmRegion],
+        threads: Sequence[ThreadInfo],
+        *,
+        runtime_base: int,
+    ) -> DumpImage:
+        """Lay out a dump; only inside `stopped()`."""
+        ...
+
+
+class CaptureBackend(Protocol):
+    """What a system does for a capture; `platforms.backend()` gives this system's."""
+
+    def output(self, path: str, *, overwrite: bool) -> Output: ...
+
+    def free_space(self, path: str) -> int: ...
+
+    def free_memory(self) -> tuple[int, str]:
+        """Bytes that a copy may take, and whose limit that is."""
+        ...
+
+    def output_error(self, err: OSError, path: str) -> OutputError: ...

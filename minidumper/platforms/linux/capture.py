@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...errors import MemoryFaultError, TargetExitedError
 from ...formats.elf import PF_R
@@ -20,7 +21,9 @@ from ...ranges import PAGE_SIZE, MemoryRange, Reason, joined
 from ...target import ThreadInfo, VmRegion
 from . import procfs
 from .copying import MemoryCopy, PageSource, Piece, Progress, copy_pieces
-from .process import LinuxProcess
+
+if TYPE_CHECKING:
+    from .process import LinuxProcess
 
 MAX_LOAD_SEGMENTS = 8_000
 """ClrMD opens at most 10,000 program headers (DataTargetLimits.MaxElfProgramHeaders)."""

@@ -21,10 +21,11 @@ from ...errors import (
     UnsupportedTargetError,
 )
 from ...formats.context import amd64_context
-from ...plan import CaptureWarning
+from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
 from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from . import access, libc, procfs
+from .capture import CoreImage
 from .ptrace import Tracer
 
 _USER_REGS = 27 * 8  # struct user_regs_struct, sys/user.h
@@ -244,6 +245,17 @@ class LinuxProcess:
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
         """Pages of a private file mapping that were copied on write."""
         return procfs.modified_runs(self.pagemap, MemoryRange(region.start, region.end))
+
+    def image(
+        self,
+        plan: DumpPlan,
+        regions: Sequence[VmRegion],
+        threads: Sequence[ThreadInfo],
+        *,
+        runtime_base: int,
+    ) -> CoreImage:
+        """Lay out an ELF core; only inside `stopped()`."""
+        return CoreImage(self, plan, regions, threads, runtime_base=runtime_base)
 
     def _thread(self, tid: int, pending: int) -> ThreadInfo:
         registers = libc.get_regset(tid, libc.NT_PRSTATUS, _USER_REGS)

@@ -1,0 +1,25 @@
+"""What Linux does for a capture."""
+
+from __future__ import annotations
+
+from .limits import available_memory, cgroup_headroom
+from .output import OutputFile, free_space, output_error
+
+
+class LinuxBackend:
+    """Files and limits."""
+
+    output_error = staticmethod(output_error)
+    free_space = staticmethod(free_space)
+
+    def output(self, path: str, *, overwrite: bool) -> OutputFile:
+        """A file that appears only when it is whole."""
+        return OutputFile(path, overwrite=overwrite)
+
+    def free_memory(self) -> tuple[int, str]:
+        """Bytes that a copy may take, and whose limit that is."""
+        free = (available_memory(), "MemAvailable of this machine")
+        group = cgroup_headroom()
+        if group is None or free[0] <= group[0]:
+            return free
+        return group[0], f"the limit of control group {group[1]}"
