@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from minidumper.dumpfile import open_dump
 from minidumper.formats.elfcore import Core, LoadSegment, layout, read_core
 from minidumper.formats.elfnotes import (
     NT_FPREGSET,
@@ -27,8 +31,11 @@ from minidumper.formats.elfnotes import (
 if sys.platform != "linux":
     pytest.skip("gate: linux", allow_module_level=True)
 
+from minidumper.formats.elfimage import build_id, file_image, read_image
 from minidumper.platforms.linux.process import LinuxProcess
 from tests.support.subject import Subject, subject, write_core
+
+LIB = Path(__file__).parents[2] / "lib"
 
 
 class Seen(NamedTuple):
@@ -145,6 +152,61 @@ def test_pyelftools_agrees_on_gcores_core(program: Subject, tmp_path: Path) -> N
     subprocess.run(command, check=True, capture_output=True)
     path = tmp_path / f"core.{program.pid}"
     assert seen_by_us(path) == seen_by_pyelftools(path)
+
+
+def kernel_writes_cores() -> bool:
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    return pattern.exists() and pattern.read_text().strip() == "core"
+
+
+@pytest.mark.skipif(not kernel_writes_cores(), reason="gate: kernel.core_pattern is not 'core'")
+def test_pyelftools_agrees_on_the_kernels_core(tmp_path: Path) -> None:
+    with subject(tmp_path) as program:
+        resource.prlimit(program.pid, resource.RLIMIT_CORE, (-1, -1))
+        os.kill(program.pid, signal.SIGABRT)
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    (path,) = {*tmp_path.glob("core*")} - {program.path}
+    assert seen_by_us(path) == seen_by_pyelftools(path)
+    threads = read(path).notes.threads
+    assert [thread.signal for thread in threads] == [signal.SIGABRT] * 3
+    assert [len(thread.siginfo) for thread in threads] == [128, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[int]:
+    """The pid of a .NET process: the demo program on the runtime in lib/."""
+    dotnet = next(LIB.glob("**/linux-x64/**/dotnet"), None)
+    program = next(LIB.glob("**/Demo.dll"), None)
+    if not dotnet or not program:
+        pytest.skip("gate: lib/ has no .NET runtime and demo program")
+    with subprocess.Popen(
+        [dotnet, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready %d\n" % process.pid
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("mode", ["--withheap", "--normal"])
+def test_pyelftools_agrees_on_createdumps_core(mode: str, demo: int, tmp_path: Path) -> None:
+    createdump = next(LIB.glob("**/linux-x64/**/createdump"))
+    path = tmp_path / "core"
+    command = [str(createdump), mode, "-f", str(path), str(demo)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert seen_by_us(path) == seen_by_pyelftools(path)
+    with open_dump(path) as dump:
+        assert (dump.pid, dump.name, dump.note) == (demo, "dotnet", None)
+        (runtime,) = [m for m in dump.modules() if m.path.endswith("/libcoreclr.so")]
+        image = read_image(dump.memory.read, runtime.base)
+        assert image
+        assert image.span.start == runtime.base
+        assert image.span.end >= runtime.end  # .bss goes beyond the mapped file
+        on_disk = file_image(Path(runtime.path).read_bytes())
+        assert on_disk
+        assert build_id(image) == build_id(on_disk) != ""
 
 
 def gdb(core: Path, program: Subject, *commands: str) -> str:

@@ -45,7 +45,9 @@ def subject(folder: Path) -> Iterator[Subject]:
     assert compiler, "core_subject.c needs gcc"
     program = folder / "core_subject"
     subprocess.run([compiler, "-g", "-O0", "-pthread", SOURCE, "-o", program], check=True)
-    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [program], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         try:
             assert process.stdout
             addresses = [int(word, 16) for word in process.stdout.readline().split()]
