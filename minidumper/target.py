@@ -89,11 +89,13 @@ class MemorySource(NamedTuple):
     `descriptor` is an open file (Linux: /proc/PID/mem or a dump; Windows: a process handle).
     `table` has (start, end, file offset) rows for a dump, and is empty where the offset in the
     file is the address itself. `is_process` tells a Windows process handle from a file.
+    `copies` is a file that is read instead wherever its table has the address.
     """
 
     descriptor: int
     table: Sequence[tuple[int, int, int]] = ()
     is_process: bool = False
+    copies: MemorySource | None = None
 
 
 class MemoryReader(Protocol):

@@ -17,22 +17,23 @@ def open_target(process: int | str) -> LiveTarget:
         TargetNotFoundError, AmbiguousTargetError: none, or several, match.
         AccessDeniedError: the system does not let us look into it.
     """
-    if sys.platform != "linux":
-        raise _unsupported()
     from .finding import find_pid
-    from .linux.process import LinuxProcess
 
     pid = process if isinstance(process, int) else find_pid(process)
-    return LinuxProcess(pid)
+    if sys.platform == "linux":
+        from .linux.process import LinuxProcess
+
+        return LinuxProcess(pid)
+    raise _unsupported()
 
 
 def backend() -> CaptureBackend:
     """This system's files and limits."""
-    if sys.platform != "linux":
-        raise _unsupported()
-    from .linux.backend import LinuxBackend
+    if sys.platform == "linux":
+        from .linux.backend import LinuxBackend
 
-    return LinuxBackend()
+        return LinuxBackend()
+    raise _unsupported()
 
 
 def _unsupported() -> UnsupportedTargetError:

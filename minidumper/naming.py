@@ -1,0 +1,83 @@
+"""Names of dump files: the default, tokens, numbers for names that are taken. No I/O but a look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+
+from .errors import UsageError
+from .plan import DumpMode
+
+TOKENS = ("PROCESSNAME", "PID", "YYMMDD", "HHMMSS", "EXCEPTIONCODE")
+_DEFAULT = "PROCESSNAME_YYMMDD_HHMMSS"
+_EXTENSION = ".dmp"
+
+
+def output_paths(
+    given: str | None,
+    modes: Sequence[DumpMode],
+    *,
+    name: str,
+    pid: int,
+    when: datetime,
+    exception_code: str = "00000000",
+    repeated: bool = False,
+    overwrite: bool = False,
+) -> list[str]:
+    """A path for each mode of one stop.
+
+    `given` is a file, a folder or None for the current folder; `repeated` says that more stops
+    follow under the same `given`. Default names that are taken get _1, _2 ….
+
+    Raises:
+        UsageError: one file name for several dumps.
+    """
+    values = {
+        "PROCESSNAME": _safe(name),
+        "PID": str(pid),
+        "YYMMDD": when.strftime("%y%m%d"),
+        "HHMMSS": when.strftime("%H%M%S"),
+        "EXCEPTIONCODE": exception_code,
+    }
+    folder, template = _split(given)
+    fixed = template is not None and not any(token in template for token in TOKENS)
+    if fixed and (len(modes) > 1 or repeated):
+        raise UsageError(
+            f"{given} is one file for several dumps",
+            hint="give a folder, or put tokens such as HHMMSS into the name",
+        )
+    paths: list[str] = []
+    for mode in modes:
+        suffix = mode.suffix if len(modes) > 1 else ""
+        stem, extension = os.path.splitext(template or _DEFAULT + _EXTENSION)
+        for token, value in values.items():
+            stem = stem.replace(token, value)
+        path = os.path.join(folder, f"{stem}{suffix}{extension}")
+        may_number = not fixed and not (overwrite and template)
+        paths.append(_untaken(path, paths) if may_number else path)
+    return paths
+
+
+def _split(given: str | None) -> tuple[str, str | None]:
+    """Folder and file name; the name is None where only a folder was given."""
+    if given is None:
+        return "", None
+    if os.path.isdir(given) or given.endswith(os.sep):
+        return given, None
+    return os.path.dirname(given), os.path.basename(given)
+
+
+def _untaken(path: str, taken: Sequence[str]) -> str:
+    stem, extension = os.path.splitext(path)
+    number = 0
+    candidate = path
+    while candidate in taken or os.path.lexists(candidate):
+        number += 1
+        candidate = f"{stem}_{number}{extension}"
+    return candidate
+
+
+def _safe(name: str) -> str:
+    """A process name as part of a file name."""
+    return "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name) or "process"

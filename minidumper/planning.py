@@ -1,0 +1,157 @@
+"""Plans of one target: the CLR side is rehearsed before a stop, and asked again inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from .clr.client import ClrClient, ClrRegions
+from .clr.runtime import Runtime, find_dac, find_runtime
+from .errors import BridgeError, DacNotFoundError, NoClrInTargetError
+from .plan import CaptureWarning, DumpMode, DumpPlan
+from .providers import ModuleRanges, native_ranges, readable
+from .ranges import MemoryRange, Reason, ReasonedRange, clip, fill_gaps, union
+from .target import Target, ThreadInfo, VmRegion
+
+MAX_BLOCKS = 7_000
+"""Blocks of memory in a dump; ClrMD opens no core with more than 10,000 program headers."""
+
+REHEARSAL_BUDGET_S = 10.0
+"""Seconds that the walk before the stop may take; the target runs meanwhile."""
+
+
+class Planner:
+    """Makes plans for one target; use it in `with`, which ends its worker process."""
+
+    def __init__(
+        self,
+        target: Target,
+        modes: Sequence[DumpMode],
+        *,
+        dac: Sequence[Path] = (),
+        root: str = "",
+        user: tuple[int, int] | None = None,
+    ) -> None:
+        """Find the runtime, and start the worker where a mode needs it.
+
+        `root` is the prefix under which the target's files are found, `user` whom its DAC runs as.
+
+        Raises:
+            NoClrInTargetError, DacNotFoundError, DacUntrustedError: heap mode cannot serve it.
+        """
+        self.runtime: Runtime | None = find_runtime(target)
+        self.warnings: list[CaptureWarning] = []
+        self._target = target
+        self._user = user
+        self._client: ClrClient | None = None
+        self._skip: tuple[str, ...] = ()
+        folder = str(Path(self.runtime.path).parent) if self.runtime else ""
+        self._modules = ModuleRanges(folder)
+        if all(mode is DumpMode.FULL for mode in modes):
+            return
+        try:
+            if self.runtime is None:
+                raise NoClrInTargetError(
+                    f"process {target.pid} ({target.name}) has no .NET runtime in it",
+                    hint="minimal (-mm) and full (-ma) dumps work for any process",
+                )
+            self._dac = find_dac(self.runtime, dac, Path(root or "/"), user=user)
+            self._start()
+        except (NoClrInTargetError, DacNotFoundError) as err:
+            if DumpMode.HEAP in modes:
+                raise
+            if self.runtime is not None:
+                self.warnings.append(CaptureWarning("clr", f"managed stacks left out: {err}"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def rehearse(self) -> None:
+        """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
+
+        Raises:
+            BridgeError: the worker fails even without the steps that are known to crash.
+        """
+        if self._client is None:
+            return
+        try:
+            self._client.rehearse(REHEARSAL_BUDGET_S)
+        except BridgeError as err:
+            self.restart_without_roots(err)
+
+    def restart_without_roots(self, err: BridgeError) -> None:
+        """Start a new worker after one crashed, without the step that is known to crash the DAC.
+
+        Raises:
+            BridgeError: that step was left out already.
+        """
+        if self._skip:
+            raise err
+        # Walking the roots of a thread inside exception dispatch can crash the DAC
+        # (docs/architecture.md, "The DAC can crash").
+        self._skip = ("stack_roots",)
+        self.warnings.append(CaptureWarning("clr", f"stack roots left out: {err}"))
+        self.close()
+        self._start()
+        self.rehearse()
+
+    def plan(
+        self,
+        mode: DumpMode,
+        regions: Sequence[VmRegion],
+        threads: Sequence[ThreadInfo],
+        *,
+        committed: bool = False,
+    ) -> DumpPlan:
+        """What a dump holds; `committed` takes all committed GC memory instead of what is in use.
+
+        `regions` and `threads` are the target's inside the stop; without threads it is an estimate.
+
+        Raises:
+            BridgeError: the worker crashed or hangs.
+            ClrError: the runtime's structures cannot be read.
+        """
+        ranges = list(native_ranges(mode, self._target, regions, threads, self._modules))
+        clr: ClrRegions | None = None
+        warnings = list(self.warnings)
+        if mode is not DumpMode.FULL and self._client is not None:
+            clr = self._client.collect(
+                threads, minimal=mode is DumpMode.MINIMAL, committed=committed
+            )
+            ranges += self._clipped(clr.ranges, regions)
+            warnings += clr.warnings
+        allowed = readable(regions)
+        chosen = fill_gaps(clip(union(ranges), allowed), allowed, MAX_BLOCKS)
+        facts = dict(clr.facts) if clr else {}
+        if self.runtime is not None:
+            facts["runtime"] = self.runtime.version
+        return DumpPlan(mode, tuple(chosen), tuple(warnings), facts)
+
+    def _clipped(
+        self, ranges: Sequence[ReasonedRange], regions: Sequence[VmRegion]
+    ) -> list[ReasonedRange]:
+        """`ranges`, those of the GC's bookkeeping cut to resident pages: gigabytes are reserved."""
+        out = []
+        for item in ranges:
+            if item.reasons == Reason.GC_BOOKKEEPING:
+                runs = self._target.resident(regions, MemoryRange(item.start, item.end))
+                out += [ReasonedRange(run.start, run.end, item.reasons) for run in runs]
+            else:
+                out.append(item)
+        return out
+
+    def _start(self) -> None:
+        assert self.runtime is not None
+        self._client = ClrClient.start(
+            self._target, self.runtime, self._dac, user=self._user, skip=self._skip
+        )
