@@ -17,11 +17,10 @@ from ...errors import CaptureError, StopTimeoutError, TargetExitedError
 from ...target import VmRegion
 from . import libc
 from .forkchoice import Candidate, candidates
+from .headroom import STAGE
 from .ptrace import Tracer, signals_held
 from .sigchain import ALL_SIGNALS, ERESTART, Chain, Gadgets, SavedThread, fork_chain, reap_chain
 from .sigframe import fpu_area
-
-STAGE = "snapshot"
 
 FORK_TIMEOUT_S = 30.0
 """Seconds that the fork of a stopped process may take; 100 GB in 4 KB pages take about two."""

@@ -19,34 +19,44 @@ def available_memory() -> int:
     return 0
 
 
-def cgroup_headroom() -> tuple[int, str] | None:
-    """The least bytes left below a limit of our control groups and whose it is; None: no limit.
+def cgroup_headroom(cgroup: Path | None = None) -> tuple[int, str] | None:
+    """The least bytes left below a memory limit of control groups, and whose it is; None: no limit.
 
-    Both versions are read (cgroups(7)): memory.max and memory.current, or
-    memory.limit_in_bytes and memory.usage_in_bytes; page cache that can be dropped counts as free.
+    `cgroup` is the file that names the groups, by default our own. Both versions are read
+    (cgroups(7)): memory.max, memory.high and memory.current, or memory.limit_in_bytes and
+    memory.usage_in_bytes; page cache that can be dropped counts as free.
     """
     found = []
-    for folder, limit_name, usage_name in _memory_groups():
-        limit, usage = _number(folder / limit_name), _number(folder / usage_name)
-        if limit is not None and usage is not None and limit < _UNLIMITED:
-            found.append((limit - usage + _reclaimable(folder), str(folder)))
+    for folder, second in _groups("memory", cgroup or CGROUP):
+        limits = ("memory.max", "memory.high") if second else ("memory.limit_in_bytes",)
+        usage = _number(folder / ("memory.current" if second else "memory.usage_in_bytes"))
+        for limit in (_number(folder / name) for name in limits):
+            if limit is not None and usage is not None and limit < _UNLIMITED:
+                found.append((limit - usage + _reclaimable(folder), str(folder)))
     return min(found, default=None)
 
 
-def _memory_groups() -> Iterator[tuple[Path, str, str]]:
-    for line in CGROUP.read_text().splitlines():
+def cgroup_pids_headroom(cgroup: Path) -> tuple[int, str] | None:
+    """The fewest processes and threads that control groups still allow; None: no limit."""
+    found = []
+    for folder, _ in _groups("pids", cgroup):
+        limit, usage = _number(folder / "pids.max"), _number(folder / "pids.current")
+        if limit is not None and usage is not None:
+            found.append((limit - usage, str(folder)))
+    return min(found, default=None)
+
+
+def _groups(controller: str, cgroup: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of a process's groups up to the root, and whether they are of version 2."""
+    for line in cgroup.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            root, names = CGROUP_ROOT, ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            root = CGROUP_ROOT / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
+        if controllers and controller not in controllers.split(","):
             continue
+        root = CGROUP_ROOT / controller if controllers else CGROUP_ROOT
         # Inside a container the path may be the host's while the mount starts at our own group.
         inside = PurePosixPath(path.lstrip("/"))
         for group in (inside, *inside.parents):
-            yield (root / group, *names)
+            yield root / group, not controllers
 
 
 def _reclaimable(folder: Path) -> int:

@@ -23,7 +23,7 @@ from ...errors import (
 from ...formats.context import amd64_context
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
-from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
+from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from . import access, libc, procfs
 from .capture import CoreImage
 from .ptrace import Tracer
@@ -112,7 +112,7 @@ class LinuxProcess:
         except BaseException:
             self.close()
             raise
-        self.memory = ProcessMemory(pid, self.mem)
+        self.memory: MemoryReader = ProcessMemory(pid, self.mem)
         self.warnings: list[CaptureWarning] = []
 
     def __enter__(self) -> LinuxProcess:

@@ -17,13 +17,18 @@ _MAPS_LINE = re.compile(
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 # /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst: eight bytes a page; the highest
-# byte has bit 63 present, 62 swapped, 61 file page or shared anonymous.
+# byte has bit 63 present, 62 swapped, 61 file page or shared anonymous, 56 mapped here alone.
 _PRESENT = 0x80
 _SWAPPED = 0x40
 _FILE_OR_SHARED = 0x20
+_EXCLUSIVE = 0x01
 _RESIDENT = bytes(1 if byte & (_PRESENT | _SWAPPED) else 0 for byte in range(256))
 _MODIFIED = bytes(
     1 if byte & (_PRESENT | _SWAPPED) and not byte & _FILE_OR_SHARED else 0 for byte in range(256)
+)
+_ALONE = bytes(
+    1 if byte & _PRESENT and byte & _EXCLUSIVE and not byte & _FILE_OR_SHARED else 0
+    for byte in range(256)
 )
 _RUN = re.compile(rb"\x01+")
 _PAGEMAP_CHUNK = 1 << 18  # pages a read: 2 MB of pagemap for 1 GB of memory
@@ -138,3 +143,8 @@ def resident_runs(pagemap: int, span: MemoryRange) -> Sequence[MemoryRange]:
 def modified_runs(pagemap: int, span: MemoryRange) -> Sequence[MemoryRange]:
     """Runs of pages in `span` of a private file mapping that were copied on write."""
     return _joined(_runs(pagemap, span, _MODIFIED))
+
+
+def exclusive_size(pagemap: int, span: MemoryRange) -> int:
+    """Bytes of private pages in `span` that no other process maps."""
+    return sum(run.end - run.start for run in _runs(pagemap, span, _ALONE))

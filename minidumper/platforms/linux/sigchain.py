@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...formats.context import USER_REGS
+from ...target import MemoryReader
 from . import libc
 from .sigframe import RDI_OFFSET, FpuArea, SigFrame, signal_frame
 
@@ -55,8 +56,20 @@ class Gadgets(NamedTuple):
     syscall_ret: int
     sigreturn: int
 
+    def are_in(self, memory: MemoryReader) -> bool:
+        """Whether they are still where they were found."""
+        code = bytearray(max(map(len, _SIGRETURNS)))
+        for address, patterns in (
+            (self.syscall_ret, (_SYSCALL_RET,)),
+            (self.sigreturn, _SIGRETURNS),
+        ):
+            count = memory.read_into(address, memoryview(code))
+            if not code[:count].startswith(patterns):
+                return False
+        return True
 
-SYSCALL_RET = bytes.fromhex("0f05c3")  # syscall; ret
+
+_SYSCALL_RET = bytes.fromhex("0f05c3")  # syscall; ret
 # mov $15, %rax (or %eax); syscall: the restorer that a C library gives to sigaction(2)
 _SIGRETURNS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
 
@@ -65,7 +78,7 @@ def find_gadgets(code: Iterable[tuple[int, bytes]]) -> Gadgets | None:
     """The gadgets in (address, bytes) pieces of code, None where one of the two is missing."""
     syscall_ret = sigreturn = 0
     for address, data in code:
-        at = data.find(SYSCALL_RET)
+        at = data.find(_SYSCALL_RET)
         if at >= 0 and not syscall_ret:
             syscall_ret = address + at
         at = max(data.find(pattern) for pattern in _SIGRETURNS)
