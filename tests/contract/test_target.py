@@ -90,12 +90,12 @@ def test_read_into_stops_at_the_first_gap(target: Target) -> None:
 
 
 def test_memory_source_leads_to_the_same_bytes(target: Target, program: Subject) -> None:
-    descriptor, table, is_process = target.memory_source()
-    assert not is_process
-    rows = table or [(0, 2**47, 0)]
+    source = target.memory_source()
+    assert not source.is_process
+    rows = source.table or [(0, 2**47, 0)]
     (row,) = [row for row in rows if row[0] <= program.message < row[1]]
     at = row[2] + program.message - row[0]
-    assert os.pread(descriptor, len(MESSAGE), at) == MESSAGE
+    assert os.pread(source.descriptor, len(MESSAGE), at) == MESSAGE
 
 
 def test_regions_are_sorted_and_disjoint(target: Target, program: Subject) -> None:

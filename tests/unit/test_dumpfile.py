@@ -132,10 +132,10 @@ def test_absent_memory_is_a_fault_whatever_is_asked(
 
 
 def test_memory_source_reads_the_same(dump: DumpFile) -> None:
-    descriptor, table, is_process = dump.memory_source()
-    assert not is_process
-    with open(os.dup(descriptor), "rb") as file:
-        for start, end, offset in table:
+    source = dump.memory_source()
+    assert not source.is_process
+    with open(os.dup(source.descriptor), "rb") as file:
+        for start, end, offset in source.table:
             file.seek(offset)
             assert file.read(end - start) == dump.memory.read(start, end - start)
 
