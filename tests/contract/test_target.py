@@ -1,4 +1,4 @@
-"""What every Target promises, held against a live process and against dumps of the same one."""
+"""What every Target promises, held against a process, its snapshot and its dumps."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if sys.platform != "linux":
 from minidumper.dumpfile import open_dump
 from minidumper.errors import MemoryFaultError
 from minidumper.platforms.linux.process import LinuxProcess
+from minidumper.platforms.linux.snapshot import prepare_snapshot, take_snapshot
 from minidumper.ranges import MemoryRange, page_floor
 from minidumper.target import Target
 from tests.support.subject import HEAP_STRING, MESSAGE, PAGES, Subject, subject, write_core
@@ -40,6 +41,14 @@ def opened(kind: str, program: Subject, folder: Path) -> Iterator[Target]:
         with LinuxProcess(program.pid) as process:
             yield process
         return
+    if kind == "snapshot":
+        with LinuxProcess(program.pid) as process:
+            gadgets = prepare_snapshot(process)
+            with process.stopped():
+                snapshot = take_snapshot(process, gadgets)
+            with snapshot:
+                yield snapshot
+        return
     path = folder / f"core.{program.pid}"
     if kind == "core":
         with LinuxProcess(program.pid) as process, process.stopped():
@@ -51,7 +60,7 @@ def opened(kind: str, program: Subject, folder: Path) -> Iterator[Target]:
         yield dump
 
 
-@pytest.fixture(scope="module", params=["process", "core", "gcore"])
+@pytest.fixture(scope="module", params=["process", "snapshot", "core", "gcore"])
 def target(
     request: pytest.FixtureRequest, program: Subject, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
