@@ -93,7 +93,10 @@ class DumpFile:
 
     @property
     def name(self) -> str:
-        """The process name, else the name of the file."""
+        """The process name (by our own note that of a .dll, if so), else the file's name."""
+        own = (self.note or {}).get("name")
+        if isinstance(own, str) and own:
+            return own
         return (self.process.name if self.process else "") or Path(self.path).name
 
     @property

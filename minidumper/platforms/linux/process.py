@@ -38,10 +38,11 @@ _ELFCLASS64 = 2  # elf.h, e_ident[EI_CLASS]
 class ProcessMemory:
     """Memory of a live process: process_vm_readv(2), and /proc/PID/mem where that is refused."""
 
-    def __init__(self, pid: int, descriptor: int) -> None:
+    def __init__(self, pid: int, descriptor: int, *, direct: bool = True) -> None:
+        """Memory of process `pid`; `direct` allows process_vm_readv."""
         self._pid = pid
         self._descriptor = descriptor
-        self._direct = True
+        self._direct = direct
 
     def read_into(self, address: int, buffer: memoryview) -> int:
         """Fill `buffer` from `address`; returns the bytes read before the first fault."""
@@ -79,7 +80,7 @@ class ProcessMemory:
                     self._direct = False
         try:
             return os.preadv(self._descriptor, [buffer], address)
-        except OSError:
+        except (OSError, OverflowError):  # no file offset reaches the upper half of 64 bits
             return 0
 
 
