@@ -145,6 +145,12 @@ def modified_runs(pagemap: int, span: MemoryRange) -> Sequence[MemoryRange]:
     return _joined(_runs(pagemap, span, _MODIFIED))
 
 
+def is_present(pagemap: int, address: int) -> bool:
+    """Whether the page of `address` is present or swapped."""
+    entry = os.pread(pagemap, 8, address // PAGE_SIZE * 8)
+    return bool(entry) and bool(entry[7] & (_PRESENT | _SWAPPED))
+
+
 def exclusive_size(pagemap: int, span: MemoryRange) -> int:
     """Bytes of private pages in `span` that no other process maps."""
     return sum(run.end - run.start for run in _runs(pagemap, span, _ALONE))

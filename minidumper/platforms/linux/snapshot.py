@@ -20,7 +20,7 @@ from ...ranges import MemoryRange, joined
 from ...target import MemoryReader, MemorySource, ThreadInfo, VmRegion
 from . import fork, procfs
 from .headroom import STAGE, check_headroom
-from .process import LinuxProcess
+from .process import LinuxProcess, ProcessMemory
 from .ptrace import Tracer
 from .sigchain import Gadgets, find_gadgets
 from .unforked import Copies, unforked
@@ -119,7 +119,10 @@ class Snapshot(LinuxProcess):
         except BaseException:
             super().close()
             raise
-        self.memory = SnapshotMemory(self.memory, self.copies, self._check_alive)
+        # process_vm_readv(2) pins pages, and Linux gives a process its own copy of a page before it
+        # is pinned (5.19, FAULT_FLAG_UNSHARE): reading would double the memory. The file does not.
+        memory = ProcessMemory(child, self.mem, direct=False)
+        self.memory = SnapshotMemory(memory, self.copies, self._check_alive)
         self.warnings = [*process.warnings, *self.copies.warnings]
         try:
             Path(f"/proc/{child}/oom_score_adj").write_bytes(_FIRST_VICTIM)

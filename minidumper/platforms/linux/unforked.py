@@ -23,9 +23,9 @@ def unforked(
 ) -> Iterator[MemoryRange]:
     """The readable ranges that a copy made by fork lacks, or shares with the running process.
 
-    Shared mappings (of a file on a disk only the pages that the process uses: the others are as
-    the file is); what MADV_DONTFORK keeps from the child; what MADV_WIPEONFORK leaves empty there
-    (madvise(2)). Devices are left out: to read them may do something.
+    Shared mappings (of a file on a disk only the pages that the process can write and has used:
+    the others are as the file is); what MADV_DONTFORK keeps from the child; what MADV_WIPEONFORK
+    leaves empty there (madvise(2)). Devices are left out: to read them may do something.
     """
     readable = [region for region in regions if region.readable]
     lacking = subtract(
@@ -41,17 +41,12 @@ def unforked(
         if region.protection[3] == "s":
             if not region.path.startswith("/") or region.path.startswith(_MEMORY_FILES):
                 yield span
-            elif not region.path.startswith(_DEVICES):
+            elif "w" in region.protection and not region.path.startswith(_DEVICES):
                 yield from procfs.resident_runs(pagemap, span)
-        elif region.private_anonymous and not _begins_present(child_pagemap, span):
+        elif region.private_anonymous and not procfs.is_present(child_pagemap, span.start):
             present = procfs.resident_runs(pagemap, span)
             if present and not procfs.resident_runs(child_pagemap, span):
                 yield from present
-
-
-def _begins_present(pagemap: int, span: MemoryRange) -> bool:
-    first = MemoryRange(span.start, span.start + mmap.PAGESIZE)
-    return bool(procfs.resident_runs(pagemap, first))
 
 
 class Copies:
