@@ -32,8 +32,8 @@ _RED_ZONE = 128  # bytes below the stack pointer that a function may use (System
 _NOBODY = 2**31 - 1  # a pid that no process has: above PID_MAX_LIMIT, linux/threads.h
 _ALL_DESCRIPTORS = 2**32 - 1
 
-_FRAME_SIZE = 320  # bytes from frame to frame, a multiple of 16
 _FPU_ALIGNMENT = 64  # XRSTOR, Intel SDM volume 1, 13.5.2
+_FRAME_SIZE = 5 * _FPU_ALIGNMENT  # bytes from frame to frame, 312 or more
 
 ALL_SIGNALS = 2**64 - 1
 # Segments and flags of a thread in 64 bit code: linux arch/x86/include/asm/segment.h, Intel SDM
@@ -137,17 +137,19 @@ class Chain(NamedTuple):
 
 
 class _Layout:
-    """Where a chain of `count` frames lies on a thread's stack: FPU state, then the frames."""
+    """Where a chain of `count` frames lies on a thread's stack: the frames, then FPU state.
+
+    All that is still needed lies above the stack pointer at any time: a signal handler, or the
+    chain of someone who comes after our death, may use what lies below.
+    """
 
     def __init__(self, gadgets: Gadgets, thread: SavedThread, area: FpuArea, count: int) -> None:
         self._gadgets = gadgets
         self._thread = thread
-        fpstate = area.lay(thread.xstate)
-        self._fpstate = fpstate.ljust(-(-len(fpstate) // _FPU_ALIGNMENT) * _FPU_ALIGNMENT, b"\0")
-        size = len(self._fpstate) + count * _FRAME_SIZE
+        self._fpstate = area.lay(thread.xstate)
+        size = count * _FRAME_SIZE + len(self._fpstate)
         self._address = (thread.registers["rsp"] - _RED_ZONE - size) & -_FPU_ALIGNMENT
-        first = self._address + len(self._fpstate)
-        self.slots = range(first, first + count * _FRAME_SIZE, _FRAME_SIZE)
+        self.slots = range(self._address, self._address + count * _FRAME_SIZE, _FRAME_SIZE)
 
     def call(self, number: int, following: int, *arguments: int) -> bytes:
         """A frame that makes a system call, then goes on with the frame at slot `following`."""
@@ -161,7 +163,7 @@ class _Layout:
 
     def resume(self) -> bytes:
         """The frame that gives the thread back what it had."""
-        return self._frame(self._thread.resumed(), self._thread.mask, self._address)
+        return self._frame(self._thread.resumed(), self._thread.mask, self.slots.stop)
 
     def chain(self, frames: Sequence[bytes]) -> Chain:
         """The frames in the order of their slots as a chain that begins with the first."""
@@ -176,7 +178,7 @@ class _Layout:
         resumed = self._thread.resumed()
         return Chain(
             self._address,
-            self._fpstate + b"".join(frame.ljust(_FRAME_SIZE, b"\0") for frame in frames),
+            b"".join(frame.ljust(_FRAME_SIZE, b"\0") for frame in frames) + self._fpstate,
             struct.pack(f"<{len(USER_REGS)}Q", *(entry[name] for name in USER_REGS)),
             (self._gadgets.syscall_ret + _SYSCALL_SIZE, self.slots[1]),
             (resumed["rip"], resumed["rsp"]),

@@ -1,0 +1,145 @@
+"""Snapshots of a process, each by a program that is killed (-9) one step later than the last.
+
+python -m tests.support.snapshot_killer PID ROUNDS
+
+A round kills before the first step, before the second, and so on until a snapshot lives through all
+its steps. A step is a call that changes something or waits: ptrace, a write, a wait, a signal.
+After each round nothing of it may be left on the target. Prints how many were killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minidumper.platforms.linux import libc, snapshot
+from minidumper.platforms.linux.process import LinuxProcess
+from minidumper.platforms.linux.sigchain import Gadgets
+
+SETTLE_S = 20.0
+"""Seconds in which the threads that were let go must have run their chains to the end."""
+
+_POLL_S = 0.002
+_READS = {
+    libc.PTRACE_GETREGSET,
+    libc.PTRACE_GETSIGINFO,
+    libc.PTRACE_GETSIGMASK,
+    libc.PTRACE_GETEVENTMSG,
+    libc.PTRACE_GET_SYSCALL_INFO,
+    libc.PTRACE_GET_RSEQ_CONFIGURATION,
+}
+_kill = os.kill
+
+
+class Steps:
+    """Kills this process before its step number `last`, counted from 0."""
+
+    def __init__(self, last: int) -> None:
+        self._left = last
+
+    def install(self) -> None:
+        """Count from now on."""
+        ptrace = libc.ptrace.__globals__["_ptrace"]
+
+        def counted(request: int, *arguments: int) -> Any:
+            if request not in _READS:
+                self._count()
+            return ptrace(request, *arguments)
+
+        libc.ptrace.__globals__["_ptrace"] = counted
+        for name in ("kill", "waitpid", "pwrite", "write", "open", "memfd_create"):
+            setattr(os, name, self._before(getattr(os, name)))
+
+    def _before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self._count()
+            return function(*arguments, **named)
+
+        return counted
+
+    def _count(self) -> None:
+        if not self._left:
+            _kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+def run(process: LinuxProcess, gadgets: Gadgets, last: int) -> bool:
+    """Have a child take a snapshot and let it go; whether it lived."""
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            raise SystemExit(f"step {last}: a snapshot failed")
+        return os.WIFEXITED(status)
+    status = 1
+    try:
+        Steps(last).install()
+        with process.stopped():
+            taken = snapshot.take_snapshot(process, gadgets)
+        with taken:
+            readable = next(region for region in taken.regions() if region.readable)
+            taken.memory.read(readable.start, 4096)
+        for warning in taken.warnings:
+            print(warning, file=sys.stderr)
+        status = len(taken.warnings)
+    except Exception as err:
+        print(f"{err!r}", file=sys.stderr)
+    os._exit(status)
+
+
+def scars(pid: int, command: bytes) -> list[str]:
+    """What is not as it should be with a process that nobody traces."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        if fields["State"][0] in "tTZX":
+            found.append(f"thread {task.name} is {fields['State']}")
+        if fields["TracerPid"] != "0":
+            found.append(f"thread {task.name} is traced")
+        if children := (task / "children").read_text().split():
+            found.append(f"children {children}")
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if int(name) != pid and Path(f"/proc/{name}/cmdline").read_bytes() == command:
+                found.append(f"process {name} is left")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def check(pid: int, command: bytes) -> None:
+    """Wait until all is as it should be.
+
+    Raises:
+        SystemExit: it does not become so.
+    """
+    deadline = time.monotonic() + SETTLE_S
+    while found := scars(pid, command):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"process {pid}: {'; '.join(found)}")
+        time.sleep(_POLL_S)
+
+
+def main(pid: int, rounds: int) -> None:
+    """Kill at every step, so many times."""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    kills = 0
+    with LinuxProcess(pid) as process:
+        gadgets = snapshot.prepare_snapshot(process)
+        for _ in range(rounds):
+            last = 0
+            while not run(process, gadgets, last):
+                last += 1
+            kills += last
+            check(pid, command)
+    print(f"{kills} kills")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
