@@ -6,7 +6,7 @@ Only the headers are made here; the bytes of memory go to their offsets by someo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -129,6 +129,12 @@ def layout(
     return MinidumpLayout(header, tuple(placed), offset)
 
 
+def own_stream(own: Mapping[str, object]) -> bytes:
+    """The content of a stream of type OWN_STREAM, for those who write it by other means."""
+    text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _header(
     streams: MinidumpStreams, segments: Sequence[MemorySegment], base: int, timestamp: int
 ) -> bytes:
@@ -212,7 +218,7 @@ def _parts(
             raise CaptureError(f"0x{kind:x} is no type for a user stream", stage="layout")
         yield kind, partial(_constant, content)
     if streams.own is not None:
-        yield OWN_STREAM, partial(_constant, _json(streams.own))
+        yield OWN_STREAM, partial(_constant, own_stream(streams.own))
     yield MEMORY64_LIST, partial(_constant, _memory(segments, base))
 
 
@@ -325,11 +331,6 @@ def _handles(handles: Sequence[Handle], image: _Image) -> bytes:
 def _memory(segments: Sequence[MemorySegment], base: int) -> bytes:
     rows = (MEMORY64.pack(start, end - start) for start, end, _ in segments)
     return MEMORY64.pack(len(segments), base) + b"".join(rows)
-
-
-def _json(own: object) -> bytes:
-    text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _utf16(text: str) -> bytes:
