@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from .clr.client import ClrClient, ClrRegions
-from .clr.runtime import Runtime, find_dac, find_runtime
+from .clr.dac import find_dac
+from .clr.runtime import Runtime, find_runtime
 from .errors import BridgeError, DacNotFoundError, NoClrInTargetError
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .providers import ModuleRanges, native_ranges, readable
@@ -43,6 +44,8 @@ class Planner:
         self.runtime: Runtime | None = find_runtime(target)
         self.warnings: list[CaptureWarning] = []
         self._target = target
+        self._search = tuple(dac)
+        self._root = Path(root or "/")
         self._user = user
         self._client: ClrClient | None = None
         self._skip: tuple[str, ...] = ()
@@ -56,7 +59,6 @@ class Planner:
                     f"process {target.pid} ({target.name}) has no .NET runtime in it",
                     hint="minimal (-mm) and full (-ma) dumps work for any process",
                 )
-            self._dac = find_dac(self.runtime, dac, Path(root or "/"), user=user)
             self._start()
         except (NoClrInTargetError, DacNotFoundError) as err:
             if DumpMode.HEAP in modes:
@@ -152,6 +154,7 @@ class Planner:
 
     def _start(self) -> None:
         assert self.runtime is not None
-        self._client = ClrClient.start(
-            self._target, self.runtime, self._dac, user=self._user, skip=self._skip
-        )
+        with find_dac(self.runtime, self._search, self._root, user=self._user) as dac:
+            self._client = ClrClient.start(
+                self._target, self.runtime, dac, user=self._user, skip=self._skip
+            )
