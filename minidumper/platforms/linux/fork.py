@@ -18,7 +18,7 @@ from ...target import VmRegion
 from . import libc
 from .forkchoice import Candidate, candidates
 from .headroom import STAGE
-from .ptrace import Tracer, signals_held
+from .ptrace import Tracer, is_dead, signals_held
 from .sigchain import ALL_SIGNALS, ERESTART, Chain, Gadgets, SavedThread, fork_chain, reap_chain
 from .sigframe import fpu_area
 
@@ -27,6 +27,7 @@ FORK_TIMEOUT_S = 30.0
 
 _SYSCALL_STOP = signal.SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD, ptrace(2)
 _OPTIONS = libc.PTRACE_O_TRACESYSGOOD | libc.PTRACE_O_TRACECLONE
+_ENDED = 0  # a wait status
 _POLL_S = 50e-6
 _LONGEST_POLL_S = 1e-3
 
@@ -99,9 +100,12 @@ def _wait(tid: int, deadline: float) -> int:
     """The status of the next thing that happens to a thread that we trace."""
     pause = _POLL_S
     while True:
+        dead = is_dead(tid)
         waited, status = os.waitpid(tid, libc.WALL | os.WNOHANG)
         if waited:
             return status
+        if dead:  # a main thread whose end is told only after that of all others
+            return _ENDED
         if time.monotonic() > deadline:
             raise StopTimeoutError(
                 f"the fork of the target took longer than {FORK_TIMEOUT_S:g} s", stage=STAGE
@@ -194,7 +198,6 @@ class _Run:
         status = _wait(self._tid, self._deadline)
         self._running = False
         if not os.WIFSTOPPED(status):
-            self._tracer.signals.pop(self._tid)
             raise _ended(self._tracer.pid)
         return status
 

@@ -36,6 +36,16 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def is_dead(tid: int) -> bool:
+    """Whether a thread is a zombie or gone."""
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in (b"Z", b"X")
+
+
 class Tracer:
     """Holds the threads of one process stopped, from `stop()` to `release()`.
 
@@ -72,7 +82,9 @@ class Tracer:
     def release(self) -> None:
         """Let every held thread run on, with the signal it was about to take."""
         with signals_held():
-            for tid, pending in self.signals.items():
+            # The main thread last: its end can be waited for once the other threads' has been.
+            for tid in sorted(self.signals, key=self.pid.__eq__):
+                pending = self.signals[tid]
                 # ESRCH: killed while it was held, or not stopped yet (then it has to be first).
                 if not self._detach(tid, pending) and self._poll_stopped(tid, RELEASE_TIMEOUT_S):
                     self._detach(tid, self.signals[tid])
@@ -99,21 +111,12 @@ class Tracer:
             self.signals[tid] = 0
             libc.ptrace(libc.PTRACE_INTERRUPT, tid)
         except OSError as err:
-            if err.errno == errno.ESRCH or self._is_dead(tid):
+            if err.errno == errno.ESRCH or is_dead(tid):
                 self.signals.pop(tid, None)
                 self._note_gone(tid)
                 return False
             raise
         return True
-
-    def _is_dead(self, tid: int) -> bool:
-        """Whether the thread is a zombie or gone: seizing one gives EPERM."""
-        try:
-            with open(f"/proc/{self.pid}/task/{tid}/stat", "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        return state in (b"Z", b"X")
 
     def _note_gone(self, tid: int) -> None:
         self.warnings.append(
@@ -138,12 +141,15 @@ class Tracer:
         """The wait status of a thread once it stops or ends; None when it does not in time."""
         deadline = time.monotonic() + timeout_s
         while True:
+            dead = is_dead(tid)
             try:
                 waited, status = os.waitpid(tid, libc.WALL | os.WNOHANG)
             except ChildProcessError:  # ended, and reaped by its own process
                 return 0
             if waited:
                 break
+            if dead:  # a main thread whose end is told only after that of all others
+                return 0
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_S)

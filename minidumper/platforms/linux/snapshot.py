@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ...errors import CaptureError, MemoryFaultError, MiniDumperError
+from ...errors import CaptureError, MemoryFaultError, MiniDumperError, TargetExitedError
 from ...plan import CaptureWarning
 from ...ranges import MemoryRange, joined
 from ...target import MemoryReader, MemorySource, ThreadInfo, VmRegion
 from . import fork, procfs
 from .headroom import STAGE, check_headroom
 from .process import LinuxProcess, ProcessMemory
-from .ptrace import Tracer
+from .ptrace import Tracer, is_dead
 from .sigchain import Gadgets, find_gadgets
 from .unforked import Copies, unforked
 
@@ -63,6 +63,19 @@ def take_snapshot(
         CaptureError: none can be had; the process is as it was.
         TargetExitedError: the process ended meanwhile.
     """
+    try:
+        snapshot = _take(process, gadgets, copy_limit)
+    except (CaptureError, OSError) as err:
+        if is_dead(process.pid) or not process.regions():  # about to be
+            raise TargetExitedError(
+                f"process {process.pid} ended while it was made to fork", pid=process.pid
+            ) from err
+        raise
+    snapshot.hold(hold_s)
+    return snapshot
+
+
+def _take(process: LinuxProcess, gadgets: Gadgets, copy_limit: int) -> Snapshot:
     regions = process.regions()
     threads = process.threads()
     if not gadgets.are_in(process.memory):
@@ -73,12 +86,10 @@ def take_snapshot(
     finally:
         os.close(memory)
     try:
-        snapshot = Snapshot(process, child, gadgets, regions, threads, copy_limit)
+        return Snapshot(process, child, gadgets, regions, threads, copy_limit)
     except BaseException:
         _let_go(process.pid, child, gadgets)
         raise
-    snapshot.hold(hold_s)
-    return snapshot
 
 
 def _library_code(process: LinuxProcess) -> Iterator[tuple[int, bytes]]:
