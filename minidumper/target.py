@@ -19,7 +19,8 @@ class VmRegion(NamedTuple):
     """A region of virtual memory as the system reports it.
 
     `protection` is as in /proc/PID/maps (proc(5)): r, w, x or - each, then p (private) or
-    s (shared). `offset` is the byte offset in `path`; `path` is "" for anonymous memory.
+    s (shared). `offset` is the byte offset in `path`; `path` is "" for anonymous memory. Windows
+    tells no inodes, and its paths start with a device or a drive.
     """
 
     start: int
@@ -42,7 +43,14 @@ class VmRegion(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Whether a file of the file system backs this region."""
-        return self.inode != 0 and self.path.startswith("/")
+        return self._is_windows_file or (self.inode != 0 and self.path.startswith("/"))
+
+    @property
+    def file_path(self) -> str:
+        """The file's path without the kernel's " (deleted)"; "" for memory that has none."""
+        if not self.is_file or self.path.startswith(("/memfd:", "/dev/", "/SYSV", "/anon_huge")):
+            return ""
+        return self.path.removesuffix(" (deleted)")
 
     @property
     def private_anonymous(self) -> bool:
@@ -50,8 +58,13 @@ class VmRegion(NamedTuple):
         return (
             self.protection[3] == "p"
             and self.inode == 0
+            and not self._is_windows_file
             and not self.path.startswith(("[vdso", "[vvar", "[vsyscall"))
         )
+
+    @property
+    def _is_windows_file(self) -> bool:
+        return self.path.startswith("\\") or self.path[1:3] == ":\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class ThreadInfo:
     `context` is its CONTEXT structure as the DAC wants it (winnt.h, AMD64: 0x4d0 bytes).
     `regsets` are the system's own register sets by note type (elf.h NT_*): kernel layout.
     `signal` is the signal that the thread was about to take, 0 for none.
+    `teb` is where its environment block lies (Windows), 0 where there is none.
     """
 
     tid: int
@@ -71,6 +85,7 @@ class ThreadInfo:
     siginfo: bytes = b""
     signal: int = 0
     name: str = ""
+    teb: int = 0
 
 
 class ModuleInfo(NamedTuple):

@@ -125,7 +125,7 @@ def _notes(
             args=" ".join(process.arguments()),
         ),
         auxv=procfs.parse_auxv(process.auxv()),
-        files=[MappedFile(r.start, r.end, r.offset, r.path) for r in regions if r.is_file],
+        files=[MappedFile(r.start, r.end, r.offset, r.file_path) for r in regions if r.file_path],
         threads=[CoreThread(t.tid, t.regsets, t.siginfo, t.signal) for t in threads],
     )
 

@@ -216,12 +216,11 @@ class LinuxProcess:
         """Mapped files that start with a mapping of their first page, sorted by base."""
         spans: dict[str, tuple[int, int]] = {}
         for region in self.regions():
-            if region.is_file and not region.path.startswith("/memfd:"):
-                if region.path in spans:
-                    base, _ = spans[region.path]
-                    spans[region.path] = (base, region.end)
-                elif region.offset == 0:
-                    spans[region.path] = (region.start, region.end)
+            path = region.file_path
+            if path in spans:
+                spans[path] = (spans[path][0], region.end)
+            elif path and region.offset == 0:
+                spans[path] = (region.start, region.end)
         return [ModuleInfo(path, base, end) for path, (base, end) in spans.items()]
 
     def resident(self, regions: Sequence[VmRegion], span: MemoryRange) -> list[MemoryRange]:
