@@ -1,0 +1,156 @@
+"""Gates: named preconditions of tests. `pytest.mark.gate("gdb", "root")` asks for open ones.
+
+A test with a closed gate is skipped, with the gate's name and reason; `--require=all` (or names,
+separated by commas) makes it fail instead. A module that cannot even be imported elsewhere calls
+`demand("linux", module=True)` before its imports.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import paths, runtimes
+
+Gate = Callable[[], str]
+"""Returns why the gate is closed, "" when it is open."""
+
+
+def _program(name: str) -> Gate:
+    return lambda: "" if shutil.which(name) else f"{name} is not installed"
+
+
+def _toolchain() -> str:
+    return runtimes.missing_toolchain()
+
+
+def _old_runtimes() -> str:
+    return runtimes.missing_old_runtimes()
+
+
+def _root() -> str:
+    return "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "not running as root"
+
+
+def _embedded_host() -> str:
+    hosts = list((paths.CHECKOUT / "lib" / "host").glob("*/dotnet*"))
+    return "" if hosts else "lib/ holds no .NET host (dotnet/vendor.py fills it)"
+
+
+def _ptrace() -> str:
+    """Seizes a child for a moment (ptrace(2): PTRACE_SEIZE 0x4206, PTRACE_DETACH 17)."""
+    if sys.platform != "linux":
+        return "ptrace is a Linux system call"
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            if libc.ptrace(0x4206, child.pid, None, None):
+                return f"PTRACE_SEIZE: {os.strerror(ctypes.get_errno())}"
+            return ""
+        finally:
+            child.send_signal(signal.SIGKILL)
+
+
+def _unshare() -> str:
+    if not shutil.which("unshare"):
+        return "unshare is not installed"
+    done = subprocess.run(["unshare", "-pfm", "true"], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def _cgroup() -> str:
+    """Makes a memory control group for a moment, version 2 or 1."""
+    try:
+        group = memory_cgroup("minidumper-gate")
+    except OSError as error:
+        return f"no memory control group can be made: {error.strerror}"
+    group.rmdir()
+    return ""
+
+
+def memory_cgroup(name: str) -> Path:
+    """A new control group whose memory is limited by a file in it.
+
+    Raises:
+        OSError: there is no such hierarchy here, or it is not ours to change.
+    """
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = root / name
+        try:
+            group.mkdir()
+        except OSError as error:
+            failure = error
+            continue
+        if any((group / f).exists() for f in ("memory.limit_in_bytes", "memory.max")):
+            return group
+        group.rmdir()
+        failure = OSError(2, "the memory controller is not enabled")
+    raise failure
+
+
+def _kernel_cores() -> str:
+    """A test that lets the kernel write a core finds it where the program ran (core(5))."""
+    try:
+        pattern = Path("/proc/sys/kernel/core_pattern").read_text(encoding="ascii").strip()
+    except OSError:
+        return "there is no /proc/sys/kernel/core_pattern"
+    return "" if pattern == "core" else f"kernel.core_pattern is {pattern!r}, not 'core'"
+
+
+GATES: dict[str, Gate] = {
+    "linux": lambda: "" if sys.platform == "linux" else f"this is {sys.platform}",
+    "toolchain": _toolchain,
+    "old-runtimes": _old_runtimes,
+    "embedded-host": _embedded_host,
+    "ptrace": _ptrace,
+    "root": _root,
+    "unshare": _unshare,
+    "cgroup": _cgroup,
+    "kernel-cores": _kernel_cores,
+    "gcc": _program("gcc"),
+    "mingw": lambda: _program("x86_64-w64-mingw32-gcc")() or _program("i686-w64-mingw32-gcc")(),
+    "gdb": _program("gdb"),
+    "lldb": _program("lldb"),
+    "wine": _program("wine"),
+    "chromium": _program("chromium"),
+}
+
+
+@functools.cache
+def closed(name: str) -> str:
+    """Why the gate `name` is closed, "" when it is open; asked once a session.
+
+    Raises:
+        KeyError: there is no gate of that name.
+    """
+    return GATES[name]()
+
+
+required: set[str] = set()
+"""Gates of which a closed one is a failure."""
+
+met_closed: dict[str, str] = {}
+"""The closed gates that tests asked for, with the reasons."""
+
+
+def demand(*names: str, module: bool = False) -> None:
+    """Skip or fail the test that runs (or the module that is being imported) at a closed gate."""
+    shut = {name: reason for name in names if (reason := closed(name))}
+    if not shut:
+        return
+    met_closed.update(shut)
+    text = "; ".join(f"gate {name}: {reason}" for name, reason in shut.items())
+    if shut.keys() & required:
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text, allow_module_level=module)
