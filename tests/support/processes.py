@@ -9,9 +9,6 @@ import sys
 
 import psutil
 
-PATIENCE_S = 5.0
-"""How long a process that was told to end, or whose parent was killed, may take for it."""
-
 
 def adopt_orphans() -> None:
     """Make this process the parent of those that lose theirs, so that none is out of sight.
@@ -32,9 +29,12 @@ def descendants() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
-def end_left_over(before: set[psutil.Process]) -> list[str]:
-    """Ends what came since `before` and does not end by itself; its pids and command lines."""
-    _, alive = psutil.wait_procs(descendants() - before, timeout=PATIENCE_S)
+def end_left_over(before: set[psutil.Process], patience_s: float = 5.0) -> list[str]:
+    """Ends what came since `before` and does not end by itself; its pids and command lines.
+
+    `patience_s` is what a process may take whose parent was killed a moment ago.
+    """
+    _, alive = psutil.wait_procs(descendants() - before, timeout=patience_s)
     left = []
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
