@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..plan import DumpMode
 from ..ranges import Reason, ReasonedRange
 from ..target import Target, ThreadInfo, VmRegion
+from .environment import environment_blocks
 from .modules import ModuleRanges, modified_images, readable
 from .runtime_data import c_heap
 from .stacks import stack_ranges
@@ -26,6 +27,7 @@ def native_ranges(
         for start, end in readable(regions):
             yield ReasonedRange(start, end, Reason.ALL_MEMORY)
     yield from stack_ranges(regions, threads)
+    yield from environment_blocks(target.memory, threads)
     yield from modules.ranges(target, regions)
     if mode is not DumpMode.MINIMAL:
         yield from modified_images(target, regions)

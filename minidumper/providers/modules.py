@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from ..errors import MemoryFaultError
 from ..formats.elf import PF_W, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_LOAD, PT_NOTE
 from ..formats.elfimage import ElfImage, dynamic_section, read_image, symbol_ranges
+from ..formats.peimage import PE_MAGIC
 from ..ranges import PAGE_SIZE, MemoryRange, Reason, ReasonedRange, page_aligned
 from ..target import MemoryReader, ModuleInfo, Target, VmRegion
+from .modules_pe import pe_ranges
 
 RUNTIME_MODULES = ("libcoreclr.so", "libclrgc.so", "libclrgcexp.so", "libclrjit.so")
 """Images whose data the DAC reads by symbol or by address."""
@@ -24,7 +26,7 @@ class ModuleRanges:
     """Ranges of the images of one target; what is known of an image is not read again."""
 
     def __init__(self, runtime_folder: str) -> None:
-        """`runtime_folder` is where the target's libcoreclr.so lies, "" where it has none."""
+        """`runtime_folder` is where the target's runtime lies, "" where it has none."""
         self._runtime_folder = runtime_folder
         self._known: dict[ModuleInfo, list[ReasonedRange]] = {}
 
@@ -45,6 +47,9 @@ class ModuleRanges:
     def _image(self, memory: MemoryReader, module: ModuleInfo) -> Iterator[ReasonedRange]:
         yield page_aligned(module.base, module.base + 1, Reason.MODULE_HEADER)
         try:
+            if memory.read(module.base, len(PE_MAGIC)) == PE_MAGIC:
+                yield from pe_ranges(memory, module, self._runtime_folder)
+                return
             image = read_image(memory.read, module.base)
             if image is None:
                 return

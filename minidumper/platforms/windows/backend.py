@@ -1,0 +1,28 @@
+"""What a capture asks of Windows."""
+
+from __future__ import annotations
+
+from ctypes import byref, sizeof
+
+from . import win32
+from .output import OutputFile, free_space, output_error
+
+
+class WindowsBackend:
+    """Files and limits."""
+
+    output_error = staticmethod(output_error)
+    free_space = staticmethod(free_space)
+
+    def output(self, path: str, *, overwrite: bool) -> OutputFile:
+        """A file that appears only when it is whole."""
+        return OutputFile(path, overwrite=overwrite)
+
+    def free_memory(self) -> tuple[int, str]:
+        """Bytes that a copy may take, and whose limit that is."""
+        status = win32.MEMORYSTATUSEX(dwLength=sizeof(win32.MEMORYSTATUSEX))
+        win32.GlobalMemoryStatusEx(byref(status))
+        return min(
+            (status.ullAvailPhys, "the free memory of this machine"),
+            (status.ullAvailPageFile, "the commit limit"),
+        )

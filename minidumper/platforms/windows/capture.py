@@ -1,0 +1,242 @@
+"""A minidump of a held process: written by dbghelp from a plan and held against it, else by us."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import c_void_p, cast, pointer
+from typing import TYPE_CHECKING
+
+from ...dbghelp import MINIDUMP_TYPE, MINIDUMP_USER_STREAM, MINIDUMP_USER_STREAM_INFORMATION
+from ...errors import (
+    CaptureError,
+    DumpFormatError,
+    MemoryFaultError,
+    TargetExitedError,
+)
+from ...formats.minidump import OWN_STREAM, MinidumpStreams, Stream
+from ...formats.minidump_reader import read_minidump
+from ...formats.minidump_writer import MinidumpLayout, layout
+from ...plan import CaptureWarning, DumpPlan
+from ...ranges import MemoryRange, Reason, joined, subtract
+from ...target import MemoryCopied, MemoryReader, ThreadInfo, VmRegion
+from . import dbghelp
+from .planhandler import PlanHandler
+from .sinks import FileSink, MemorySink, Sink
+from .streams import collect_streams
+
+if TYPE_CHECKING:
+    from .process import WindowsProcess
+
+Progress = Callable[[int], None]
+
+FLAGS = (
+    MINIDUMP_TYPE.MiniDumpWithFullMemory
+    | MINIDUMP_TYPE.MiniDumpWithHandleData
+    | MINIDUMP_TYPE.MiniDumpWithUnloadedModules
+    | MINIDUMP_TYPE.MiniDumpWithFullMemoryInfo
+    | MINIDUMP_TYPE.MiniDumpWithThreadInfo
+    | MINIDUMP_TYPE.MiniDumpWithoutAuxiliaryState
+    | MINIDUMP_TYPE.MiniDumpIgnoreInaccessibleMemory
+)
+"""Of every mode: the plan alone says which memory. Only with full memory does dbghelp write 64-bit
+lists and exact ranges; without auxiliary state it loads no provider into our process."""
+
+_SPARE = 64 << 10  # bytes of the own stream, which is filled in last
+_CHUNK = 1 << 20  # bytes that the native writer reads at once
+_HEAD = 8 << 20  # bytes of a dump beside memory, threads and regions
+_THREAD_SIZE = 4096  # a CONTEXT, a name, times
+_REGION_SIZE = 128  # MINIDUMP_MEMORY_INFO, and a memory descriptor on each side
+
+
+class MinidumpImage:
+    """A minidump to be: prepared while the target is held, written then or, from a copy, later."""
+
+    def __init__(
+        self,
+        process: WindowsProcess,
+        plan: DumpPlan,
+        regions: Sequence[VmRegion],
+        threads: Sequence[ThreadInfo],
+    ) -> None:
+        self.warnings: list[CaptureWarning] = []
+        self.file_size = 0
+        """Apparent bytes of the file; known once it is written."""
+        self.data_size = plan.size
+        """Bytes of memory to copy."""
+        self._process = process
+        self._plan = plan
+        self._regions = regions
+        self._threads = threads
+        self._ranges = joined(plan.ranges)
+        self._own = Stream(OWN_STREAM, 0, 0)
+        self._native: tuple[MinidumpStreams, MinidumpLayout] | None = None
+
+    def copy(self, source: MemoryReader) -> MemorySink:
+        """The dump in our own memory; only inside `stopped()`.
+
+        Raises:
+            CaptureError, MemoryFaultError, TargetExitedError: as `write`.
+        """
+        sink = MemorySink(
+            self.data_size
+            + _HEAD
+            + _THREAD_SIZE * len(self._threads)
+            + _REGION_SIZE * (len(self._regions) + len(self._ranges))
+        )
+        try:
+            self._take(sink, source, None)
+        except BaseException:
+            sink.close()
+            raise
+        return sink
+
+    def write(
+        self,
+        source: MemoryReader | MemoryCopied,
+        descriptor: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write all but the own stream: from a copy, or else only inside `stopped()`.
+
+        Raises:
+            OSError: the file cannot be written.
+            CaptureError: neither dbghelp nor the native writer could do it.
+            MemoryFaultError: GC heap memory cannot be read.
+            TargetExitedError: the process ended meanwhile.
+        """
+        sink = FileSink(descriptor)
+        if isinstance(source, MemorySink):
+            source.write(sink, progress)
+        else:
+            self._take(sink, source, progress)
+        self.file_size = sink.size
+
+    def seal(self, descriptor: int, own: Mapping[str, object]) -> None:
+        """Write the own stream, once all is known that it tells.
+
+        Raises:
+            CaptureError: it tells too much.
+        """
+        sink = FileSink(descriptor)
+        if self._native:
+            streams, plan = self._native
+            plan = plan.with_streams(dataclasses.replace(streams, own=own))
+            sink.put(0, memoryview(plan.header))
+            return
+        text = json.dumps(own, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if len(text) > self._own.size:
+            raise CaptureError(
+                f"the own stream needs {len(text)} bytes where {self._own.size} were kept free",
+                stage="layout",
+            )
+        sink.put(self._own.offset, memoryview(text.ljust(self._own.size)))
+
+    def _take(
+        self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
+    ) -> None:
+        """Write by dbghelp, and what is not as planned once more without it, in the same stop."""
+        if self._process.writer == "dbghelp":
+            problem = self._by_dbghelp(sink, progress)
+            if not problem:
+                return
+            if self._process.exited:
+                self._raise_exited()
+            self.warnings.append(
+                CaptureWarning("dbghelp", f"written without dbghelp, because {problem}")
+            )
+            sink.clear()
+        self._natively(sink, source, progress)
+        missing = self._missing(sink)
+        if missing:
+            raise CaptureError(f"the dump lacks {_described(missing)}", stage="write")
+
+    def _by_dbghelp(self, sink: Sink, progress: Progress | None) -> str:
+        """Why the file cannot stay as dbghelp wrote it, "" where it can."""
+        own = ctypes.create_string_buffer(b"{}".ljust(_SPARE))  # JSON, which allows the spaces
+        stream = MINIDUMP_USER_STREAM(OWN_STREAM, _SPARE, cast(own, c_void_p).value)
+        try:
+            dbghelp.write_dump(
+                self._process.dbghelp,
+                self._process.handle,
+                self._process.pid,
+                FLAGS,
+                PlanHandler(self._ranges, sink, self._within(progress)),
+                streams=MINIDUMP_USER_STREAM_INFORMATION(1, pointer(stream)),
+            )
+            missing = self._missing(sink)
+        except (CaptureError, DumpFormatError) as err:
+            return str(err)
+        return f"it left out {_described(missing)}" if missing else ""
+
+    def _natively(
+        self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
+    ) -> None:
+        streams = collect_streams(self._process, self._threads, self._regions)
+        plan = layout(streams, self._ranges, timestamp=int(time.time()), spare=_SPARE)
+        self._native = streams, plan
+        report = self._within(progress)
+        sink.put(0, memoryview(plan.header))
+        buffer = memoryview(bytearray(_CHUNK))
+        for start, end, offset in plan.segments:
+            for address in range(start, end, _CHUNK):
+                part = buffer[: min(_CHUNK, end - address)]
+                self._fill(source, address, part)
+                sink.put(offset + address - start, part)
+                if report:
+                    report(sink.size)
+
+    def _fill(self, source: MemoryReader | MemoryCopied, address: int, part: memoryview) -> None:
+        """Read a piece; what cannot be read is zero and a warning, unless it is GC heap."""
+        done = source.read_into(address, part)
+        if done == part.nbytes:
+            return
+        if self._process.exited:
+            self._raise_exited()
+        start, end = address + done, address + part.nbytes
+        for first, last, reasons in self._plan.ranges:
+            if first < end and start < last and reasons & Reason.GC_HEAP:
+                raise MemoryFaultError(
+                    f"GC heap memory at 0x{start:x} ({end - start} bytes) cannot be read",
+                    address=start,
+                    size=end - start,
+                )
+        part[done:] = bytes(end - start)
+        self.warnings.append(
+            CaptureWarning("copy", f"{end - start} bytes at 0x{start:x} cannot be read", start)
+        )
+
+    def _missing(self, sink: Sink) -> list[MemoryRange]:
+        """Read what was written: the parts of the plan that are not in it.
+
+        Raises:
+            DumpFormatError: it is no minidump, or one without our stream.
+        """
+        with sink.reader() as file:
+            dump = read_minidump(file)
+        if isinstance(sink, MemorySink):
+            sink.segments = dump.segments
+        own = next((stream for stream in dump.directory if stream.type == OWN_STREAM), None)
+        if own is None:
+            raise DumpFormatError("it has no stream of ours")
+        self._own = own
+        return subtract(self._ranges, joined(dump.segments))
+
+    def _within(self, progress: Progress | None) -> Progress | None:
+        """Progress in bytes of memory, from one in bytes of the file, which has a head too."""
+        if progress is None:
+            return None
+        return lambda size: progress(min(size, self.data_size))
+
+    def _raise_exited(self) -> None:
+        pid = self._process.pid
+        raise TargetExitedError(f"process {pid} ended while it was being dumped", pid=pid)
+
+
+def _described(ranges: Sequence[MemoryRange]) -> str:
+    size = sum(part.size for part in ranges)
+    first = ranges[0]
+    return f"{size} bytes in {len(ranges)} ranges, the first 0x{first.start:x}-0x{first.end:x}"
