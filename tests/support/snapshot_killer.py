@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minidumper.errors import TargetExitedError
 from minidumper.platforms.linux import libc, snapshot
 from minidumper.platforms.linux.process import LinuxProcess
 from minidumper.platforms.linux.sigchain import Gadgets
@@ -35,12 +36,22 @@ _READS = {
 }
 _kill = os.kill
 
+UNTOUCHED, DONE, ENDED, FAILED = range(4)
+"""How a snapshot went: no step of that number, or done in spite of what happened at it, or the
+target was found to have ended, or something went wrong."""
+
 
 class Steps:
-    """Kills this process before its step number `last`, counted from 0."""
+    """Counts the steps of this process; `act` is called before that of number `last`."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, act: Callable[[], None]) -> None:
         self._left = last
+        self._act = act
+
+    @property
+    def reached(self) -> bool:
+        """Whether `act` was called."""
+        return self._left < 0
 
     def install(self) -> None:
         """Count from now on."""
@@ -63,22 +74,30 @@ class Steps:
         return counted
 
     def _count(self) -> None:
-        if not self._left:
-            _kill(os.getpid(), signal.SIGKILL)
         self._left -= 1
+        if self._left == -1:
+            self._act()
 
 
-def run(process: LinuxProcess, gadgets: Gadgets, last: int) -> bool:
-    """Have a child take a snapshot and let it go; whether it lived."""
+def send(pid: int, number: int) -> Callable[[], None]:
+    """An act: a signal for a process."""
+    return lambda: _kill(pid, number)
+
+
+def die() -> None:
+    """An act: our own death."""
+    _kill(os.getpid(), signal.SIGKILL)
+
+
+def attempt(process: LinuxProcess, gadgets: Gadgets, last: int, act: Callable[[], None]) -> int:
+    """Have a child take a snapshot and let it go: how it went, or minus what signal ended it."""
     child = os.fork()
     if child:
-        status = os.waitpid(child, 0)[1]
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-            raise SystemExit(f"step {last}: a snapshot failed")
-        return os.WIFEXITED(status)
-    status = 1
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    outcome = FAILED
     try:
-        Steps(last).install()
+        steps = Steps(last, act)
+        steps.install()
         with process.stopped():
             taken = snapshot.take_snapshot(process, gadgets)
         with taken:
@@ -86,19 +105,27 @@ def run(process: LinuxProcess, gadgets: Gadgets, last: int) -> bool:
             taken.memory.read(readable.start, 4096)
         for warning in taken.warnings:
             print(warning, file=sys.stderr)
-        status = len(taken.warnings)
-    except Exception as err:
-        print(f"{err!r}", file=sys.stderr)
-    os._exit(status)
+        if not taken.warnings:
+            outcome = DONE if steps.reached else UNTOUCHED
+    except TargetExitedError:
+        outcome = ENDED
+    except BaseException as err:
+        print(f"step {last}: {err!r}", file=sys.stderr)
+    os._exit(outcome)
 
 
-def scars(pid: int, command: bytes) -> list[str]:
+def command_of(pid: int) -> bytes:
+    """The command line, by which copies of a process are told."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def scars(pid: int, command: bytes, states: str) -> list[str]:
     """What is not as it should be with a process that nobody traces."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         lines = (task / "status").read_text().splitlines()
         fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        if fields["State"][0] in "tTZX":
+        if fields["State"][0] not in states:
             found.append(f"thread {task.name} is {fields['State']}")
         if fields["TracerPid"] != "0":
             found.append(f"thread {task.name} is traced")
@@ -106,21 +133,21 @@ def scars(pid: int, command: bytes) -> list[str]:
             found.append(f"children {children}")
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            if int(name) != pid and Path(f"/proc/{name}/cmdline").read_bytes() == command:
+            if int(name) != pid and command_of(int(name)) == command:
                 found.append(f"process {name} is left")
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
 
-def check(pid: int, command: bytes) -> None:
-    """Wait until all is as it should be.
+def check(pid: int, command: bytes, states: str = "RSD") -> None:
+    """Wait until all is as it should be, each thread in one of these states of proc(5).
 
     Raises:
         SystemExit: it does not become so.
     """
     deadline = time.monotonic() + SETTLE_S
-    while found := scars(pid, command):
+    while found := scars(pid, command, states):
         if time.monotonic() > deadline:
             raise SystemExit(f"process {pid}: {'; '.join(found)}")
         time.sleep(_POLL_S)
@@ -128,14 +155,16 @@ def check(pid: int, command: bytes) -> None:
 
 def main(pid: int, rounds: int) -> None:
     """Kill at every step, so many times."""
-    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    command = command_of(pid)
     kills = 0
     with LinuxProcess(pid) as process:
         gadgets = snapshot.prepare_snapshot(process)
         for _ in range(rounds):
             last = 0
-            while not run(process, gadgets, last):
+            while (outcome := attempt(process, gadgets, last, die)) == -signal.SIGKILL:
                 last += 1
+            if outcome != UNTOUCHED:
+                raise SystemExit(f"step {last}: outcome {outcome}")
             kills += last
             check(pid, command)
     print(f"{kills} kills")

@@ -150,9 +150,29 @@ static void wait_input(int id)
         stopping = 1;
 }
 
+static void on_signal(int number)
+{
+    (void)number;
+    while (!stopping) {
+        struct pollfd input = {.fd = 0, .events = POLLIN};
+        checked(0, -200000, 0);
+        if (poll(&input, 1, 0) == 1 && input.revents & POLLHUP)
+            stopping = 1;
+    }
+}
+
+static void handle(int id)  // runs on an alternate signal stack all the time
+{
+    static char memory[1 << 16];
+    stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
+    if (sigaltstack(&stack, 0) || sigaction(SIGUSR1, &action, 0) || raise(SIGUSR1))
+        fail("handler", id);
+}
+
 static const struct { const char *name; void (*run)(int); } kinds[] = {
     {"spin", spin}, {"timed", timed}, {"masked", masked}, {"block", block}, {"tick", tick},
-    {"input", wait_input},
+    {"input", wait_input}, {"handle", handle},
 };
 
 struct thread { int id; void (*run)(int); };
