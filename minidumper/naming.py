@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from .errors import UsageError
 from .plan import DumpMode
 
 TOKENS = ("PROCESSNAME", "PID", "YYMMDD", "HHMMSS", "EXCEPTIONCODE")
+_TOKEN = re.compile("|".join(TOKENS))
 _DEFAULT = "PROCESSNAME_YYMMDD_HHMMSS"
 _EXTENSION = ".dmp"
 
@@ -41,7 +43,7 @@ def output_paths(
         "EXCEPTIONCODE": exception_code,
     }
     folder, template = _split(given)
-    fixed = template is not None and not any(token in template for token in TOKENS)
+    fixed = template is not None and not _TOKEN.search(template)
     if fixed and (len(modes) > 1 or repeated):
         raise UsageError(
             f"{given} is one file for several dumps",
@@ -51,8 +53,8 @@ def output_paths(
     for mode in modes:
         suffix = mode.suffix if len(modes) > 1 else ""
         stem, extension = os.path.splitext(template or _DEFAULT + _EXTENSION)
-        for token, value in values.items():
-            stem = stem.replace(token, value)
+        # In one pass: a process name may hold what looks like another token.
+        stem, extension = (_TOKEN.sub(lambda m: values[m[0]], part) for part in (stem, extension))
         path = os.path.join(folder, f"{stem}{suffix}{extension}")
         may_number = not fixed and not (overwrite and template)
         paths.append(_untaken(path, paths) if may_number else path)
