@@ -17,13 +17,15 @@ def open_target(process: int | str) -> LiveTarget:
         TargetNotFoundError, AmbiguousTargetError: none, or several, match.
         AccessDeniedError: the system does not let us look into it.
     """
-    from .finding import find_pid
-
-    pid = process if isinstance(process, int) else find_pid(process)
+    pid = process if isinstance(process, int) else _pid_of(process)
     if sys.platform == "linux":
         from .linux.process import LinuxProcess
 
         return LinuxProcess(pid)
+    if sys.platform == "win32":
+        from .windows.process import WindowsProcess
+
+        return WindowsProcess(pid)
     raise _unsupported()
 
 
@@ -33,7 +35,21 @@ def backend() -> CaptureBackend:
         from .linux.backend import LinuxBackend
 
         return LinuxBackend()
+    if sys.platform == "win32":
+        from .windows.backend import WindowsBackend
+
+        return WindowsBackend()
     raise _unsupported()
+
+
+def _pid_of(name: str) -> int:
+    from .finding import find_pid
+
+    if sys.platform == "win32":
+        from .windows.finding import candidates
+    else:
+        from .finding import candidates
+    return find_pid(name, candidates())
 
 
 def _unsupported() -> UnsupportedTargetError:

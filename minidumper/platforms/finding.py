@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import psutil
@@ -25,19 +25,20 @@ class Candidate(NamedTuple):
 def candidates() -> Iterator[Candidate]:
     """All processes but this one."""
     for process in psutil.process_iter(["pid", "name", "cmdline"]):
-        if process.pid == os.getpid():
-            continue
-        arguments = process.info["cmdline"] or []
-        names = {process.info["name"] or ""}
-        names.update(_plain(os.path.basename(word)) for word in arguments[:1])
-        dll = next((word for word in arguments[1:] if word.endswith(".dll")), None)
-        if dll:
-            names.add(_plain(os.path.basename(dll)))
-        yield Candidate(process.pid, frozenset(names - {""}), " ".join(arguments))
+        if process.pid != os.getpid():
+            yield candidate(process.pid, process.info["name"] or "", process.info["cmdline"] or [])
 
 
-def find_pid(name: str) -> int:
-    """The process that `name` means; `*` and `?` are allowed, .exe and .dll may be left out.
+def candidate(pid: int, name: str, arguments: Sequence[str]) -> Candidate:
+    """A process by its own name, its program's, and that of the .dll which dotnet runs."""
+    words = [name, *arguments[:1]]
+    words += [word for word in arguments[1:] if word.lower().endswith(".dll")][:1]
+    names = frozenset(_plain(os.path.basename(word)) for word in words)
+    return Candidate(pid, names - {""}, " ".join(arguments) or name)
+
+
+def find_pid(name: str, among: Iterable[Candidate]) -> int:
+    """The one of `among` that `name` means; `*` and `?` are allowed, .exe and .dll left out.
 
     Raises:
         TargetNotFoundError: no process has that name.
@@ -45,9 +46,9 @@ def find_pid(name: str) -> int:
     """
     pattern = _plain(name).lower()
     found = [
-        candidate
-        for candidate in candidates()
-        if any(fnmatch.fnmatchcase(own.lower(), pattern) for own in candidate.names)
+        process
+        for process in among
+        if any(fnmatch.fnmatchcase(own.lower(), pattern) for own in process.names)
     ]
     if not found:
         raise TargetNotFoundError(
@@ -57,7 +58,7 @@ def find_pid(name: str) -> int:
         raise AmbiguousTargetError(
             f"{len(found)} processes are named {name}",
             name=name,
-            candidates=[(candidate.pid, candidate.command) for candidate in found],
+            candidates=[(process.pid, process.command) for process in found],
             hint="give the pid of one of them",
         )
     return found[0].pid
