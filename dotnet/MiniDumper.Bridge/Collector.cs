@@ -1,0 +1,216 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Text.Json;
+using Microsoft.Diagnostics.Runtime;
+
+namespace MiniDumper.Bridge;
+
+/// <summary>
+/// Names what a stopped target's CLR side needs. Nothing here grows with the number of objects, nor
+/// from .NET 7 on with that of types; what a longer walk reads comes from the rehearsal.
+/// </summary>
+internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime runtime, HashSet<string> skip)
+{
+    /// <summary>What a heap's first object has before it: its header (object.h, sizeof(ObjHeader)).</summary>
+    private static readonly ulong s_objectHeader = (ulong)nint.Size;
+
+    private const int MaxNestedExceptions = 64;
+
+    private readonly RegionEnumerator _enumerator = new(dac);
+    private readonly SosDac _sos = new(dac);
+    private readonly List<string> _warnings = [];
+    private readonly StackWalk _stacks = new(dac, new SosDac(dac));
+
+    /// <summary>The last rehearsal's pages, with <see cref="Reasons.Rehearsed"/>.</summary>
+    public RegionBuffer? Rehearsed { get; set; }
+
+    public Answer Collect(bool minimal, bool committed)
+    {
+        reader.FlushCachedData();
+        runtime.FlushCachedData();
+        _warnings.Clear();
+        RegionBuffer found = new();
+        reader.Recorder = found;
+        try
+        {
+            Enumerate(minimal ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
+            if (!minimal)
+                CollectHeaps(found, committed);
+            int modules = CollectModules(found, minimal);
+            int frames = CollectThreads();
+            if (!minimal)
+            {
+                CollectRoots();
+                if (Rehearsed is not null)
+                    found.Add(Rehearsed);
+            }
+
+            // Last: it can crash the DAC, and then everything else is known.
+            if (!skip.Contains("stack_roots"))
+                CollectStackRoots();
+            return new Answer(Describe(modules, frames), found.Pack());
+        }
+        finally
+        {
+            reader.Recorder = null;
+        }
+    }
+
+    private void Enumerate(EnumerationMode mode, RegionBuffer found)
+    {
+        int result = _enumerator.Enumerate(mode, found, Deadline.None);
+        if (result < 0)
+            _warnings.Add($"the DAC's enumeration ended with 0x{result:x8} after {_enumerator.Count} ranges");
+    }
+
+    private void CollectHeaps(RegionBuffer found, bool committed)
+    {
+        ClrHeap heap = runtime.Heap;
+        foreach (ClrSubHeap subHeap in heap.SubHeaps)
+        {
+            Add(found, subHeap.FinalizerQueueObjects, Reasons.GcBookkeeping);
+            Add(found, subHeap.FinalizerQueueRoots, Reasons.GcBookkeeping);
+            Add(found, subHeap.InternalRootArray, Reasons.GcBookkeeping);
+            if (subHeap.HasRegions)
+                found.Add(subHeap.LowestAddress, subHeap.HighestAddress, Reasons.InGcHeap);
+        }
+
+        foreach (ClrSegment segment in heap.Segments)
+        {
+            Add(found, segment.ReservedMemory, Reasons.InGcHeap);
+            if (segment.Length > 0)
+                found.Add(segment.Start - s_objectHeader, segment.End, Reasons.GcHeap);
+            if (committed)
+                Add(found, segment.CommittedMemory, Reasons.GcHeap);
+        }
+
+        foreach (ClrNativeHeapInfo native in runtime.EnumerateClrNativeHeaps())
+            Add(found, native.MemoryRange, ReasonOf(native.Kind));
+    }
+
+    /// <summary>Metadata and header of every module; of those without a file, all there is.</summary>
+    private int CollectModules(RegionBuffer found, bool minimal)
+    {
+        int count = 0;
+        foreach (ClrModule module in runtime.EnumerateModules())
+        {
+            count++;
+            ImageData image = _sos.Image(module.Address);
+            found.Add(module.ImageBase, module.ImageBase + 1, Reasons.ModuleHeader);
+            if (minimal)
+                continue;
+
+            found.Add(module.MetadataAddress, module.MetadataAddress + module.MetadataLength, Reasons.Metadata);
+            if (image.IsInMemory != 0 || image.IsDynamic != 0)
+            {
+                found.Add(image.Address, image.Address + image.Size, Reasons.Metadata);
+                found.Add(image.PdbAddress, image.PdbAddress + image.PdbSize, Reasons.Metadata);
+            }
+        }
+
+        return count;
+    }
+
+    /// <summary>Frames, names, variables and exceptions of every thread; the number of frames.</summary>
+    private int CollectThreads()
+    {
+        int frames = 0;
+        foreach (ClrThread thread in runtime.Threads)
+        {
+            if (thread.OSThreadId == 0)
+                continue;
+
+            foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
+            {
+                _ = frame.Method?.Signature;
+                frames++;
+            }
+
+            _stacks.Frames(thread.OSThreadId);
+            CollectExceptions(thread);
+        }
+
+        return frames;
+    }
+
+    private void CollectExceptions(ClrThread thread)
+    {
+        ReadException(thread.CurrentException);
+        if (!_sos.Thread(thread.Address, out ThreadData data))
+            return;
+
+        ulong record = data.FirstNestedException;
+        for (int depth = 0; record != 0 && depth < MaxNestedExceptions; depth++)
+        {
+            if (!_sos.NestedException(record, out ulong exception, out record))
+                return;
+            ReadException(runtime.Heap.GetObject(exception).AsException());
+        }
+    }
+
+    private static void ReadException(ClrException? exception)
+    {
+        for (int depth = 0; exception is not null && depth < MaxNestedExceptions; depth++)
+        {
+            _ = exception.Type.Name;
+            _ = exception.Message;
+            foreach (ClrStackFrame frame in exception.StackTrace)
+                _ = frame.Method?.Signature;
+            exception = exception.Inner;
+        }
+    }
+
+    /// <summary>What the GC's own structures lead to, by the runtimes that do not tell where they lie.</summary>
+    private void CollectRoots()
+    {
+        _ = runtime.EnumerateHandles().Count();
+        _ = runtime.Heap.EnumerateSyncBlocks().Count();
+        _ = runtime.ThreadPool?.MinThreads;
+    }
+
+    private void CollectStackRoots()
+    {
+        foreach (ClrThread thread in runtime.Threads)
+        {
+            if (thread.OSThreadId != 0)
+                _stacks.Roots(thread.OSThreadId);
+        }
+    }
+
+    private string Describe(int modules, int frames) => Facts.Write(json =>
+    {
+        ClrHeap heap = runtime.Heap;
+        json.WriteBoolean("can_walk", heap.CanWalkHeap);
+        json.WriteBoolean("server_gc", heap.IsServer);
+        json.WriteBoolean("gc_regions", heap.SubHeaps.Any(subHeap => subHeap.HasRegions));
+        json.WriteNumber("gc_heaps", heap.SubHeaps.Length);
+        json.WriteNumber("gc_segments", heap.Segments.Length);
+        json.WriteNumber("gc_bytes", heap.Segments.Aggregate(0UL, (sum, segment) => sum + segment.Length));
+        json.WriteNumber("modules", modules);
+        json.WriteNumber("threads", runtime.Threads.Length);
+        json.WriteNumber("frames", frames);
+        json.WriteStartArray("warnings");
+        foreach (string warning in _warnings)
+            json.WriteStringValue(warning);
+        json.WriteEndArray();
+    });
+
+    private static void Add(RegionBuffer found, MemoryRange range, Reasons reasons) =>
+        found.Add(range.Start, range.End, reasons);
+
+    private static Reasons ReasonOf(NativeHeapKind kind) => kind switch
+    {
+        NativeHeapKind.LowFrequencyHeap or NativeHeapKind.HighFrequencyHeap => Reasons.InLoaderHeap,
+        NativeHeapKind.LoaderCodeHeap or NativeHeapKind.HostCodeHeap => Reasons.InJitCode,
+        NativeHeapKind.HandleTable => Reasons.HandleTable,
+        NativeHeapKind.GCBookkeeping => Reasons.GcBookkeeping,
+        NativeHeapKind.Unknown
+            or NativeHeapKind.GCFreeRegion
+            or NativeHeapKind.GCFreeGlobalRegion
+            or NativeHeapKind.GCFreeGlobalHugeRegion
+            or NativeHeapKind.GCFreeSohSegment
+            or NativeHeapKind.GCFreeUohSegment => Reasons.None,
+        _ => Reasons.InStubs,
+    };
+}

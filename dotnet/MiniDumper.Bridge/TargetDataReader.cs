@@ -1,0 +1,109 @@
+using System;
+using System.Collections.Generic;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Microsoft.Diagnostics.Runtime;
+
+namespace MiniDumper.Bridge;
+
+/// <summary>Every read of the DAC and of ClrMD: through a cache that lives for one pass, and recorded.</summary>
+internal sealed class TargetDataReader : IDataReader
+{
+    private readonly PageCache _cache;
+    private readonly Dictionary<uint, byte[]> _contexts = [];
+    private readonly IReadOnlyList<ModuleInfo> _modules;
+
+    public TargetDataReader(MemorySource source, int processId, IReadOnlyList<ModuleInfo> modules)
+    {
+        _cache = new PageCache(source);
+        _modules = modules;
+        ProcessId = processId;
+    }
+
+    /// <summary>Gets what is read, page by page; null where nobody wants to know.</summary>
+    public RegionBuffer? Recorder { get; set; }
+
+    /// <summary>Number of reads that got fewer bytes than asked for.</summary>
+    public int Failures { get; private set; }
+
+    /// <summary>What every failed read missed: address and size of the request; null where nobody wants to know.</summary>
+    public List<(ulong Address, int Size)>? Missing { get; set; }
+
+    public string DisplayName => $"process {ProcessId}";
+
+    public bool IsThreadSafe => false;
+
+    // The worker runs on the target's system, and on its processor.
+    public OSPlatform TargetPlatform => OperatingSystem.IsWindows() ? OSPlatform.Windows : OSPlatform.Linux;
+
+    public Architecture Architecture => RuntimeInformation.ProcessArchitecture;
+
+    public int ProcessId { get; }
+
+    public int PointerSize => nint.Size;
+
+    /// <summary>Gives every thread its registers: thread id to CONTEXT.</summary>
+    public void SetContexts(IEnumerable<KeyValuePair<uint, byte[]>> contexts)
+    {
+        _contexts.Clear();
+        foreach ((uint id, byte[] context) in contexts)
+            _contexts[id] = context;
+    }
+
+    public IEnumerable<ModuleInfo> EnumerateModules() => _modules;
+
+    public bool GetThreadContext(uint threadID, uint contextFlags, Span<byte> context)
+    {
+        if (!_contexts.TryGetValue(threadID, out byte[]? known))
+            return false;
+
+        known.AsSpan(0, Math.Min(known.Length, context.Length)).CopyTo(context);
+        return true;
+    }
+
+    public int Read(ulong address, Span<byte> buffer)
+    {
+        int done = _cache.Read(address, buffer);
+        if (done > 0)
+            Recorder?.Add(address, address + (uint)done, Reasons.DacRead);
+        if (done < buffer.Length)
+        {
+            Failures++;
+            Missing?.Add((address, buffer.Length));
+        }
+
+        return done;
+    }
+
+    public unsafe bool Read<T>(ulong address, out T value)
+        where T : unmanaged
+    {
+        T read = default;
+        bool whole = Read(address, new Span<byte>(&read, sizeof(T))) == sizeof(T);
+        value = whole ? read : default;
+        return whole;
+    }
+
+    public T Read<T>(ulong address)
+        where T : unmanaged
+    {
+        Read(address, out T value);
+        return value;
+    }
+
+    public bool ReadPointer(ulong address, out ulong value)
+    {
+        bool whole = Read(address, out nuint read);
+        value = read;
+        return whole;
+    }
+
+    public ulong ReadPointer(ulong address)
+    {
+        ReadPointer(address, out ulong value);
+        return value;
+    }
+
+    /// <summary>Forgets all bytes: the target has run, or runs.</summary>
+    public void FlushCachedData() => _cache.Clear();
+}

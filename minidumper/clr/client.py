@@ -1,0 +1,311 @@
+"""The parent's side of the worker: starts it, warms it, asks it, and outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe, reduction
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import BridgeError
+from ..plan import CaptureWarning
+from ..ranges import Reason, ReasonedRange
+from ..target import MemorySource, Target, ThreadInfo
+from .dac import Dac
+from .host import find_host
+from .runtime import Runtime
+
+Progress = Callable[[str, int, int], None]
+"""Told a stage, how much of it is done, and how much there is (0: unknown)."""
+
+OPEN_S = 30.0
+"""Seconds to load .NET, ClrMD and the DAC; 0.6 on a quiet machine."""
+COLLECT_S = 20.0
+"""Seconds inside the stop; 0.02 on .NET 8 and newer, 0.3 on 3.1."""
+INSPECT_S = 3600.0
+"""Seconds for a walk over all objects."""
+_GRACE_S = 5.0
+"""Seconds beyond a budget after which the worker counts as hung."""
+_DETAIL_SIZE = 2000
+"""Bytes of the worker's last words that go into a hint."""
+
+_BOOT = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])["path"]
+from minidumper import platforms
+from minidumper.clr.worker import main
+main(sys.argv[1], platforms)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClrRegions:
+    """What the CLR side needs of a stopped target, and what it told.
+
+    `ranges` are page aligned, sorted and disjoint; parts of them may not be mapped. `facts` has
+    `can_walk` (False while a GC works), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments`,
+    `gc_bytes` (sum of ClrMD's Segment.ObjectRange.Length), `modules`, `threads` and `frames`.
+    """
+
+    ranges: list[ReasonedRange]
+    facts: Mapping[str, Any]
+    warnings: list[CaptureWarning]
+
+
+class ClrClient:
+    """A worker with one target's DAC; use it in `with`, which ends it.
+
+    Start it in a thread that outlives it: on Linux the worker is killed with that thread.
+    """
+
+    def __init__(self, command: Sequence[str], options: dict[str, Any]) -> None:
+        self._channel, theirs = Pipe()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        options |= {"channel": theirs.fileno(), "parent": os.getpid()}
+        try:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(options)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                env=_environment(),
+                cwd=os.path.abspath(os.sep),
+                **_inheriting(theirs.fileno()),
+            )
+        except BaseException:
+            self._channel.close()
+            self._words.close()
+            raise
+        finally:
+            theirs.close()
+        self._opened = False
+
+    @classmethod
+    def start(
+        cls,
+        target: Target,
+        runtime: Runtime,
+        dac: Dac,
+        *,
+        user: tuple[int, int] | None = None,
+        skip: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+    ) -> Self:
+        """Start a worker that loads everything while the caller goes on.
+
+        `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out:
+        "stack_roots", "rehearsal". `command` starts a worker of a frozen program: it gets one
+        more argument and must call `worker.main` with it and `platforms`.
+
+        Raises:
+            HostRuntimeNotFoundError: there is no .NET for it.
+        """
+        host = find_host()
+        client = cls(
+            command or [sys.executable, "-I", "-S", "-c", _BOOT],
+            {
+                "path": [os.path.abspath(folder) for folder in sys.path],
+                "dotnet_root": str(host.dotnet_root),
+                "runtime_config": str(host.runtime_config),
+                "bridge": str(host.bridge),
+                "user": user,
+            },
+        )
+        try:
+            client._send_open(target, runtime, dac, skip)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker at once; it has nothing to put in order."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+        self._words.close()
+
+    def collect(
+        self, threads: Sequence[ThreadInfo], *, minimal: bool = False, committed: bool = False
+    ) -> ClrRegions:
+        """What a dump of the target, which must be stopped, needs of the CLR.
+
+        `minimal` leaves the heap out. `committed` takes all committed GC memory instead of the
+        part in use, for a heap that cannot be walked.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        request = {
+            "minimal": minimal,
+            "committed": committed,
+            "threads": [thread.tid for thread in threads],
+        }
+        contexts = b"".join(thread.context for thread in threads)
+        facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
+        warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]
+        return ClrRegions(_ranges(columns), facts, warnings)
+
+    def _send_open(self, target: Target, runtime: Runtime, dac: Dac, skip: Sequence[str]) -> None:
+        source = target.memory_source()
+        request = {
+            "pid": target.pid,
+            "modules": [[m.path, m.base, m.end] for m in target.modules()],
+            "runtime": {
+                "path": runtime.path,
+                "start": runtime.base,
+                "end": runtime.end,
+                "version": runtime.version,
+            },
+            "dac": str(dac.path),
+            "skip": list(skip),
+            "memory": _memory(source),
+        }
+        handles = _handles(source)
+        if dac.descriptor is not None:
+            handles["dac"] = dac.descriptor
+        self._send("open", request, b"", handles)
+
+    def _ask(
+        self,
+        command: str,
+        request: dict[str, Any],
+        data: bytes = b"",
+        *,
+        deadline_s: float,
+        progress: Progress | None = None,
+    ) -> tuple[dict[str, Any], bytes]:
+        if not self._opened:
+            self._receive("open", OPEN_S, None)
+            self._opened = True
+        self._send(command, request, data, {})
+        return self._receive(command, deadline_s, progress)
+
+    def _send(
+        self, command: str, request: dict[str, Any], data: bytes, handles: Mapping[str, int]
+    ) -> None:
+        request = {**request, "command": command, "handles": dict(handles)}
+        with self._lost_is_error(command):
+            self._channel.send_bytes(json.dumps(request).encode())
+            self._channel.send_bytes(data)
+            for handle in handles.values():
+                reduction.send_handle(self._channel, handle, self._process.pid)
+
+    def _receive(
+        self, command: str, deadline_s: float, progress: Progress | None
+    ) -> tuple[dict[str, Any], bytes]:
+        """The answer, after any frames of progress, each of which begins the deadline anew."""
+        while True:
+            facts = json.loads(self._frame(command, deadline_s))
+            if "progress" not in facts:
+                break
+            if progress:
+                progress(*facts["progress"])
+        columns = self._frame(command, deadline_s)
+        if "error" in facts:
+            raise BridgeError(f"the CLR side failed to {command}: {facts['error']}")
+        return facts, columns
+
+    def _frame(self, command: str, deadline_s: float) -> bytes:
+        with self._lost_is_error(command):
+            if self._channel.poll(deadline_s):
+                return self._channel.recv_bytes()
+        self._process.kill()
+        raise BridgeError(
+            f"the CLR side did not {command} within {deadline_s:g} s and was ended",
+            hint=self._last_words(),
+        )
+
+    @contextlib.contextmanager
+    def _lost_is_error(self, command: str) -> Iterator[None]:
+        """A worker that is gone is one clear error."""
+        try:
+            yield
+        except (EOFError, OSError) as err:
+            status = self._process.wait()
+            raise BridgeError(
+                f"the CLR side ended during {command}: {_status(status)}",
+                exit_status=status,
+                hint=self._last_words(),
+            ) from err
+
+    def _last_words(self) -> str:
+        """The end of what the worker said on standard error."""
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - _DETAIL_SIZE))
+        return self._words.read().decode(errors="replace").strip()
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the caller's: its variables can be the target's own, as under kubectl exec."""
+    # No diagnostic port, debugger or profiler in the worker:
+    # https://learn.microsoft.com/dotnet/core/runtime-config/debugging-profiling
+    environment = {"DOTNET_EnableDiagnostics": "0"}
+    if "SYSTEMROOT" in os.environ:  # without it Windows cannot start Python
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    return environment
+
+
+def _inheriting(handle: int) -> dict[str, Any]:
+    """Arguments for Popen that let the child have this handle, and no other of ours."""
+    startup_info = getattr(subprocess, "STARTUPINFO", None)
+    if startup_info is None:
+        return {"pass_fds": (handle,)}
+    os.set_handle_inheritable(handle, True)  # type: ignore[attr-defined,unused-ignore]
+    return {"startupinfo": startup_info(lpAttributeList={"handle_list": [handle]})}
+
+
+def _status(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _memory(source: MemorySource) -> dict[str, Any]:
+    """A source as the bridge wants it; its descriptors travel beside it."""
+    return {
+        "is_process": source.is_process,
+        "table": [list(row) for row in source.table],
+        "copies": _memory(source.copies) if source.copies else None,
+    }
+
+
+def _handles(source: MemorySource) -> dict[str, int]:
+    handles = {"memory": source.descriptor}
+    if source.copies:
+        handles["copies"] = source.copies.descriptor
+    return handles
+
+
+def _ranges(columns: bytes) -> list[ReasonedRange]:
+    """Columns of starts (u64), ends (u64) and reasons (u32)."""
+    count = len(columns) // 20
+    addresses = array("Q", columns[: 16 * count])
+    reasons = array("I", columns[16 * count :])
+    return [
+        ReasonedRange(start, end, Reason(value))
+        for start, end, value in zip(addresses[:count], addresses[count:], reasons, strict=True)
+    ]

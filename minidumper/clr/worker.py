@@ -1,0 +1,109 @@
+"""The child process that holds .NET, the bridge and the target's DAC; it opens nothing by itself.
+
+It talks over an inherited connection in pairs of frames, JSON and bytes; before an answer it may
+send single frames of progress. It loads everything of its own first, then gives up its rights,
+and only then loads the target's DAC.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from multiprocessing import connection, reduction
+from typing import Any, NoReturn, Protocol
+
+
+class WorkerSystem(Protocol):
+    """What a system does inside a worker; `platforms` serves."""
+
+    def protect_worker(self, parent: int) -> None:
+        """End with the parent, before the target where memory runs out, and leave no core file."""
+        ...
+
+    def drop_rights(self, user: int, group: int) -> None:
+        """Become that user for good."""
+        ...
+
+
+class Worker:
+    """Answers requests until the connection ends."""
+
+    def __init__(self, channel: connection.Connection) -> None:
+        self._channel = channel
+        self._session: Any = None
+
+    def run(self) -> None:
+        """Serve the parent.
+
+        Raises:
+            EOFError: the parent is gone.
+        """
+        while True:
+            request = json.loads(self._channel.recv_bytes())
+            data = self._channel.recv_bytes()
+            try:
+                facts, columns = self._answer(request, data)
+            except Exception as err:  # of .NET too, each kind of which is its own
+                print(err, file=sys.stderr, flush=True)
+                facts, columns = json.dumps({"error": str(err).partition("\n")[0]}), b""
+            self._send(facts, columns)
+
+    def _answer(self, request: dict[str, Any], data: bytes) -> tuple[str, bytes]:
+        for name in request.get("handles", {}):
+            request["handles"][name] = self._receive_handle()
+        if "dac" in request.get("handles", {}):  # its path may be closed to us by now
+            request["dac"] = f"/proc/self/fd/{request['handles']['dac']}"
+        command, arguments = request.pop("command"), json.dumps(request)
+        if command == "open":
+            from MiniDumper.Bridge import Session
+
+            self._session = Session(arguments)
+            return "{}", b""
+        buffer = ctypes.create_string_buffer(data, len(data))
+        answer = self._session.Run(command, arguments, ctypes.addressof(buffer), len(data))
+        return answer.Json, bytes(answer.Data)
+
+    def _receive_handle(self) -> int:
+        # Of the connection's class the type stubs know the system's own only.
+        channel: Any = self._channel
+        return reduction.recv_handle(channel)
+
+    def _send(self, facts: str, columns: bytes) -> None:
+        self._channel.send_bytes(facts.encode())
+        self._channel.send_bytes(columns)
+
+
+def load_bridge(dotnet_root: str, runtime_config: str, bridge: str) -> None:
+    """Load .NET into this process, the bridge, and all that it refers to."""
+    from clr_loader import get_coreclr
+    from pythonnet import set_runtime
+
+    set_runtime(get_coreclr(runtime_config=runtime_config, dotnet_root=dotnet_root))
+    import clr
+
+    clr.AddReference(bridge)
+    from MiniDumper.Bridge import Session
+
+    Session.Preload()
+
+
+def main(arguments: str, system: WorkerSystem) -> NoReturn:
+    """The worker program; `arguments` is what `ClrClient` composes.
+
+    Leaves without Python's and .NET's own ends: the DAC cannot be unloaded.
+    """
+    options = json.loads(arguments)
+    system.protect_worker(options["parent"])
+    # A pipe of Windows is of another class, which only Windows has.
+    kind = getattr(connection, "PipeConnection", connection.Connection)
+    channel = kind(options["channel"])
+    load_bridge(options["dotnet_root"], options["runtime_config"], options["bridge"])
+    if options["user"]:
+        system.drop_rights(*options["user"])
+    try:
+        Worker(channel).run()
+    except (EOFError, OSError):
+        os._exit(0)
+    os._exit(1)
