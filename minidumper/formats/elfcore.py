@@ -155,6 +155,20 @@ def read_core(file: BinaryIO) -> Core:
     Raises:
         DumpFormatError: the file is no core of Linux x86-64, is cut, or is damaged.
     """
+    headers = _checked_headers(file)
+    return Core(parse_notes(_notes(file, headers)), _segments(headers))
+
+
+def read_notes(file: BinaryIO) -> Iterator[Note]:
+    """Every note of a core in the file's order, those too that `read_core` has no use for.
+
+    Raises:
+        DumpFormatError: as `read_core`.
+    """
+    return _notes(file, _checked_headers(file))
+
+
+def _checked_headers(file: BinaryIO) -> list[ProgramHeader]:
     size = file.seek(0, 2)
     header = ElfHeader.unpack(_read_at(file, 0, min(size, EHDR.size)))
     if header.type != ET_CORE:
@@ -168,7 +182,7 @@ def read_core(file: BinaryIO) -> Core:
     end = max((h.offset + h.filesz for h in headers), default=0)
     if end > size:
         raise DumpFormatError(f"the file is cut: it needs {end} bytes and has {size}", offset=size)
-    return Core(parse_notes(_notes(file, headers)), _segments(headers))
+    return headers
 
 
 def _notes(file: BinaryIO, headers: Sequence[ProgramHeader]) -> Iterator[Note]:
@@ -243,3 +257,18 @@ def special_diag_info(*, runtime_base: int, exception_record: int = 0) -> bytes:
     return _SPECIAL_DIAG_INFO.pack(
         b"DIAGINFOHEADER", _SPECIAL_DIAG_INFO_VERSION, exception_record, runtime_base
     ).ljust(PAGE_SIZE, b"\0")
+
+
+class SpecialDiagInfo(NamedTuple):
+    """What that page says; addresses in the target, 0 where there is none."""
+
+    exception_record: int
+    runtime_base: int
+
+
+def parse_special_diag_info(data: bytes) -> SpecialDiagInfo | None:
+    """What the page at SPECIAL_DIAG_INFO_ADDRESS says; None where it is no such page."""
+    if len(data) < _SPECIAL_DIAG_INFO.size or not data.startswith(b"DIAGINFOHEADER\0"):
+        return None
+    _, version, exception_record, runtime_base = _SPECIAL_DIAG_INFO.unpack_from(data)
+    return SpecialDiagInfo(exception_record, runtime_base if version > 1 else 0)

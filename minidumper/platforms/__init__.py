@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedTargetError
 from ..target import CaptureBackend, LiveTarget
 
-__all__ = ["backend", "open_target"]
+if TYPE_CHECKING:
+    from .finding import DotnetProcess
+
+__all__ = ["backend", "dotnet_processes", "open_target"]
 
 
 def open_target(process: int | str) -> LiveTarget:
@@ -26,6 +31,15 @@ def open_target(process: int | str) -> LiveTarget:
         from .windows.process import WindowsProcess
 
         return WindowsProcess(pid)
+    raise _unsupported()
+
+
+def dotnet_processes() -> Iterator[DotnetProcess]:
+    """The .NET processes of this machine, as far as they can be seen."""
+    if sys.platform == "linux":
+        from .linux.dotnet import dotnet_processes
+
+        return dotnet_processes()
     raise _unsupported()
 
 

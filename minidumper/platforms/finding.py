@@ -22,6 +22,27 @@ class Candidate(NamedTuple):
     command: str
 
 
+class DotnetProcess(NamedTuple):
+    """A .NET process as its system tells; sizes are bytes, None and "" are what it hides.
+
+    `namespace_pid` is its pid in its own namespace, `runtime` the path of its runtime below
+    `root`, `heap` what the GC has committed, about, and `missing` why it could not be dumped.
+    """
+
+    pid: int
+    namespace_pid: int
+    user: str
+    name: str
+    arguments: tuple[str, ...]
+    runtime: str
+    root: str
+    server_gc: bool | None
+    heap: int | None
+    rss: int
+    container: str
+    missing: str
+
+
 def candidates() -> Iterator[Candidate]:
     """All processes but this one."""
     for process in psutil.process_iter(["pid", "name", "cmdline"]):

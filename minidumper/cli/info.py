@@ -1,0 +1,107 @@
+"""What a dump file is."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import render, talk
+
+if TYPE_CHECKING:
+    from ..dumpinfo import DumpInfo
+
+_LABEL_WIDTH = 12
+
+
+@click.command(
+    "info",
+    help="Tell what a dump file is: who wrote it, of which process, what is in it and what it is "
+    "good for. Any dump will do: minidumper's, createdump's, gcore's, the kernel's, dbghelp's.",
+)
+@click.option(
+    "--dac",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="FILE|FOLDER",
+    help="Where to look for the runtime's DAC (libmscordaccore.so). Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+def command(dac: Sequence[Path], as_json: bool, file: Path) -> None:
+    from ..dumpinfo import dump_info
+
+    info = dump_info(file, dac)
+    if as_json:
+        talk.result(render.as_json(info.as_dict()))
+    else:
+        talk.listing(list(text(info)))
+
+
+def text(info: DumpInfo) -> Iterator[str]:
+    """A line a fact, then a table of the threads and one of the modules."""
+    yield info.path
+    for label, value in _facts(info):
+        if value:
+            yield f"  {label:<{_LABEL_WIDTH}}{value}"
+    if info.threads:
+        yield ""
+        yield from render.table([("THREAD", "STANDS IN"), *_threads(info)], left=(1,))
+    if info.modules:
+        yield ""
+        heading = ("ADDRESS", "VERSION OR BUILD ID", "MODULE")
+        yield from render.table([heading, *_modules(info)], left=(1, 2))
+
+
+def _facts(info: DumpInfo) -> Iterator[tuple[str, str]]:
+    yield "format", ", ".join(filter(None, (info.format, info.architecture)))
+    yield "written by", info.writer or "unknown"
+    yield "mode", info.mode or "not told by its writer"
+    yield "time", info.time
+    yield "process", f"{info.pid} {info.name}"
+    yield "command", info.arguments
+    yield from _runtime(info)
+    yield "stopped by", info.stopped_by
+    size, disk = render.size_text(info.size), render.size_text(info.disk_size)
+    yield "size", f"{size}, {disk} on disk"
+    yield "memory", f"{render.size_text(info.memory_size)} in {info.memory_blocks:,} blocks"
+    yield "threads", f"{len(info.threads):,}"
+    yield "modules", f"{len(info.modules):,}"
+    yield "holds", ", ".join(f"{c.number} x {c.name}" for c in info.contents)
+    for warning in info.warnings:
+        yield "warning", warning
+
+
+def _runtime(info: DumpInfo) -> Iterator[tuple[str, str]]:
+    runtime = info.runtime
+    if runtime is None:
+        yield "runtime", "no .NET found in it"
+        return
+    server = info.facts.get("server_gc")
+    gc = "" if server is None else ", server GC" if server else ", workstation GC"
+    yield "runtime", f".NET {runtime.version} ({runtime.kind}){gc}"
+    yield "", runtime.path
+    yield "build id", runtime.build_id
+    yield "DAC", runtime.dac or runtime.dac_missing
+    yield "", runtime.dac_hint
+
+
+def _threads(info: DumpInfo) -> Iterator[tuple[str, str]]:
+    modules = sorted(info.modules, key=lambda module: module.base)
+    starts = [module.base for module in modules]
+    for thread in info.threads:
+        at = bisect.bisect_right(starts, thread.ip) - 1
+        where = f"0x{thread.ip:x}" if thread.ip else ""
+        if at >= 0 and thread.ip < modules[at].end:
+            name = modules[at].path.replace("\\", "/").rpartition("/")[2]
+            where = f"{name}+0x{thread.ip - modules[at].base:x}"
+        yield str(thread.tid), f"{where}  {thread.name}".strip()
+
+
+def _modules(info: DumpInfo) -> Iterator[tuple[str, str, str]]:
+    for module in info.modules:
+        key = module.version or module.build_id or "-"
+        yield f"0x{module.base:x}", key, module.path

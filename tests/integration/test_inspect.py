@@ -1,0 +1,181 @@
+"""`info` and `ps` on real processes and on the dumps that others write of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from minidumper.cli import main
+from minidumper.dumpinfo import dump_info
+from minidumper.processes import ProcessRow, dotnet_processes
+from tests.support import gates, runtimes, targets
+
+gates.demand("linux", module=True)
+
+VERSIONS = [
+    "10.0.14",
+    "9.0.22",
+    pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes")),
+    pytest.param("3.1.23", marks=pytest.mark.gate("old-runtimes")),
+]
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[targets.Running]:
+    gates.demand("toolchain")
+    with targets.running("GcHeap") as running:
+        yield running
+
+
+def row_of(pid: int) -> ProcessRow:
+    (row,) = [row for row in dotnet_processes() if row.pid == pid]
+    return row
+
+
+@pytest.mark.gate("gdb", "ptrace")
+def test_gcores_core(target: targets.Running, tmp_path: Path) -> None:
+    subprocess.run(
+        ["gcore", "-o", tmp_path / "core", str(target.pid)], check=True, capture_output=True
+    )
+    info = dump_info(tmp_path / f"core.{target.pid}")
+    assert info.writer == "gdb (gcore)"
+    assert info.pid == target.pid
+    assert {row.tid for row in info.threads} == {t.id for t in psutil.Process(target.pid).threads()}
+    assert info.runtime
+    assert info.runtime.version == "10.0.14"
+    assert info.runtime.dac == str(runtimes.dac("10.0.14"))
+    assert info.stopped_by == ""
+
+
+@pytest.mark.gate("ptrace")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_createdumps_core(version: str, tmp_path: Path) -> None:
+    gates.demand("toolchain")
+    path = tmp_path / "core"
+    with targets.running("GcHeap", version) as running:
+        subprocess.run(
+            [runtimes.framework(version) / "createdump", "--normal", "-f", path, str(running.pid)],
+            check=True,
+            capture_output=True,
+        )
+        info = dump_info(path)
+        assert (info.writer, info.pid) == ("createdump", running.pid)
+        assert info.runtime
+        assert info.runtime.version == version
+        modules = {row.path: row.build_id for row in info.modules}
+        runtime = runtimes.framework(version) / "libcoreclr.so"
+        assert modules[str(runtime)] == _build_id(runtime)
+
+
+@pytest.mark.gate("kernel-cores", "gcc")
+def test_the_kernels_core(tmp_path: Path) -> None:
+    source = tmp_path / "crash.c"
+    source.write_text("int main(void) { *(volatile int *)8 = 1; }")
+    compiler = shutil.which("gcc")
+    assert compiler
+    subprocess.run([compiler, source, "-o", tmp_path / "crash"], check=True)
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, unlimited)
+    try:
+        done = subprocess.run([tmp_path / "crash"], cwd=tmp_path, check=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert done.returncode == -11
+    (path,) = tmp_path.glob("core*")
+    info = dump_info(path)
+    assert info.writer == "the kernel"
+    assert info.stopped_by == f"SIGSEGV in thread {info.pid}, address 0x8"
+    assert info.runtime is None
+    assert str(tmp_path / "crash") in [row.path for row in info.modules]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ps_knows_runtime_and_gc_mode(version: str) -> None:
+    gates.demand("toolchain")
+    server = {"DOTNET_gcServer": "1", "COMPlus_gcServer": "1"}
+    with targets.running("GcHeap", version, env=server) as running:
+        row = row_of(running.pid)
+        assert (row.name, row.version, row.user) == ("GcHeap", version, "root")
+        # Before .NET 5 the runtime's threads carry no names.
+        assert row.gc == ("" if version.startswith("3.1") else "server")
+        assert row.missing == ""
+        assert row.command.endswith("GcHeap.dll")
+        assert row.rss > 10e6
+
+
+def test_ps_as_json(target: targets.Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["ps", "--json"]) == 0
+    rows = {row["pid"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows[target.pid]["gc"] == "workstation"
+    assert main.run(["ps"]) == 0
+    assert f"{target.pid}" in capsys.readouterr().out
+
+
+@pytest.mark.gate("root", "unshare")
+def test_ps_tells_the_pid_in_another_namespace() -> None:
+    gates.demand("toolchain")
+    with targets.running("GcHeap", prefix=["unshare", "-pfm"]) as running:
+        row = row_of(running.pid)
+        assert row.namespace_pid == 1
+        assert row.version == "10.0.14"
+
+
+@pytest.mark.gate("root")
+def test_ps_of_another_user_says_what_is_missing(target: targets.Running) -> None:
+    """Another user sees our process, and why he could not dump it."""
+    code = (
+        "import json, os, minidumper.platforms.linux.dotnet\n"
+        "from minidumper.processes import dotnet_processes\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print(json.dumps([row.as_dict() for row in dotnet_processes()]))\n"
+    )
+    told = _python(code)
+    (row,) = [row for row in json.loads(told) if row["pid"] == target.pid]
+    assert row["missing"] == "no access (user)"
+    assert (row["name"], row["user"], row["gc"]) == ("GcHeap", "root", "workstation")
+    assert (row["version"], row["heap"]) == ("", None)
+
+
+def test_ps_takes_less_than_half_a_second_with_1000_processes() -> None:
+    gates.demand("toolchain")
+    crowd = [subprocess.Popen(["sleep", "600"]) for _ in range(1000)]
+    try:
+        code = (
+            "import time\n"
+            "from minidumper.processes import dotnet_processes\n"
+            "began = time.process_time()\n"
+            "dotnet_processes()\n"
+            "print(time.process_time() - began)\n"
+        )
+        assert float(_python(code)) < 0.5
+    finally:
+        for process in crowd:
+            process.kill()
+        for process in crowd:
+            process.wait()
+
+
+def _python(code: str) -> str:
+    """What a Python of its own prints; its packages are ours."""
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "HOME": "/"}
+    ).stdout
+
+
+def _build_id(path: Path) -> str:
+    """As binutils sees it."""
+    text = subprocess.run(
+        ["readelf", "-n", path], check=True, capture_output=True, text=True
+    ).stdout
+    return text.partition("Build ID: ")[2].split()[0]
