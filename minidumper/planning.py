@@ -9,7 +9,12 @@ from typing import Self
 from .clr.client import ClrClient, ClrRegions
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
-from .errors import BridgeError, DacNotFoundError, NoClrInTargetError
+from .errors import (
+    BridgeError,
+    DacNotFoundError,
+    NoClrInTargetError,
+    UnsupportedTargetError,
+)
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .providers import ModuleRanges, native_ranges, readable
 from .ranges import MemoryRange, Reason, ReasonedRange, clip, fill_gaps, union
@@ -59,8 +64,9 @@ class Planner:
                     f"process {target.pid} ({target.name}) has no .NET runtime in it",
                     hint="minimal (-mm) and full (-ma) dumps work for any process",
                 )
+            _check_libc(target)
             self._start()
-        except (NoClrInTargetError, DacNotFoundError) as err:
+        except (NoClrInTargetError, DacNotFoundError, UnsupportedTargetError) as err:
             if DumpMode.HEAP in modes:
                 raise
             if self.runtime is not None:
@@ -158,3 +164,18 @@ class Planner:
             self._client = ClrClient.start(
                 self._target, self.runtime, dac, user=self._user, skip=self._skip
             )
+
+
+def _check_libc(target: Target) -> None:
+    """Refuse a target of musl: its DAC cannot be loaded into a process of glibc.
+
+    Raises:
+        UnsupportedTargetError: it is one.
+    """
+    if any(Path(module.path).name.startswith("ld-musl-") for module in target.modules()):
+        raise UnsupportedTargetError(
+            f"process {target.pid} ({target.name}) runs on musl, whose DAC does not load here",
+            pid=target.pid,
+            name=target.name,
+            hint="take a minimal (-mm) or full (-ma) dump",
+        )
