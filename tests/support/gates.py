@@ -7,14 +7,16 @@ separated by commas) makes it fail instead. A module that cannot even be importe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,34 +71,46 @@ def _unshare() -> str:
     return done.stderr.strip()
 
 
-def _cgroup() -> str:
-    """Makes a memory control group for a moment, version 2 or 1."""
-    try:
-        group = memory_cgroup("minidumper-gate")
-    except OSError as error:
-        return f"no memory control group can be made: {error.strerror}"
-    group.rmdir()
-    return ""
+def _cgroup(controller: str) -> Gate:
+    def gate() -> str:
+        """Makes a control group for a moment."""
+        try:
+            with control_group(controller, "minidumper-gate"):
+                return ""
+        except OSError as error:
+            return f"no {controller} control group can be made: {error.strerror}"
+
+    return gate
 
 
-def memory_cgroup(name: str) -> Path:
-    """A new control group whose memory is limited by a file in it.
+@contextlib.contextmanager
+def control_group(controller: str, name: str) -> Iterator[Path]:
+    """A new control group, version 1 or 2, with files of that controller; all have left it after.
 
     Raises:
         OSError: there is no such hierarchy here, or it is not ours to change.
     """
-    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        group = root / name
+    root = Path("/sys/fs/cgroup")
+    for parent in (root / controller, root):
+        group = parent / name
         try:
             group.mkdir()
         except OSError as error:
             failure = error
             continue
-        if any((group / f).exists() for f in ("memory.limit_in_bytes", "memory.max")):
-            return group
+        if any(group.glob(f"{controller}.*")):
+            break
         group.rmdir()
-        failure = OSError(2, "the memory controller is not enabled")
-    raise failure
+        failure = OSError(errno.ENOENT, "the controller is not enabled")
+    else:
+        raise failure
+    try:
+        yield group
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (parent / "cgroup.procs").write_text(pid)
+        group.rmdir()
 
 
 def _kernel_cores() -> str:
@@ -116,7 +130,8 @@ GATES: dict[str, Gate] = {
     "ptrace": _ptrace,
     "root": _root,
     "unshare": _unshare,
-    "cgroup": _cgroup,
+    "cgroup": _cgroup("memory"),
+    "cgroup-pids": _cgroup("pids"),
     "kernel-cores": _kernel_cores,
     "gcc": _program("gcc"),
     "mingw": lambda: _program("x86_64-w64-mingw32-gcc")() or _program("i686-w64-mingw32-gcc")(),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -69,7 +69,8 @@ def started(command: Sequence[str | Path], user: str | None = None) -> Iterator[
         finally:
             process.kill()
             for below in family:
-                below.kill()
+                with suppress(psutil.NoSuchProcess):
+                    below.kill()
             psutil.wait_procs(family)
 
 
@@ -85,15 +86,15 @@ def subject_program() -> Path:
 
 
 def subject(
-    *kinds: str, mb: int = 1, prefix: Sequence[str] = ()
+    *kinds: str, prefix: Sequence[str] = (), user: str | None = None
 ) -> AbstractContextManager[Program]:
     """snapshot_subject.c with a thread of each kind."""
-    return started([*prefix, subject_program(), str(mb), *kinds])
+    return started([*prefix, subject_program(), "1", *kinds], user)
 
 
-def python(source: str, user: str | None = None) -> AbstractContextManager[Program]:
+def python(source: str) -> AbstractContextManager[Program]:
     """A Python program; it prints "ready" first."""
-    return started([sys.executable, "-c", textwrap.dedent(source)], user)
+    return started([sys.executable, "-c", textwrap.dedent(source)])
 
 
 @contextmanager
