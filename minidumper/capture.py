@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,8 @@ from .planning import Planner
 from .ranges import joined
 from .report import CaptureReport
 from .target import DumpImage, LiveTarget, MemoryCopied, Output, ThreadInfo, VmRegion
+
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with the bytes written and the bytes to write, of all files of one stop together."""
@@ -56,12 +59,21 @@ class Capture:
         self.target = target
         self.modes = tuple(modes)
         self._backend = platforms.backend()
+        began = time.monotonic()
         self._planner = Planner(target, modes, dac=dac, root=target.root, user=target.user)
         try:
             self._planner.rehearse()
         except BaseException:
             self._planner.close()
             raise
+        runtime = self._planner.runtime
+        _LOG.debug(
+            "process %d (%s): %s; ready after %.2f s",
+            target.pid,
+            target.name,
+            f".NET {runtime.version}, {runtime.path}" if runtime else "no .NET runtime",
+            time.monotonic() - began,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -126,12 +138,15 @@ class Capture:
                 with self.target.stopped():
                     done = self._inside_stop(stop, inside, committed=last)
             except BridgeError as err:
+                _LOG.debug("the CLR side failed, and starts anew: %s", err)
                 self._planner.restart_without_roots(err)
                 continue
             stop.pause_s = time.monotonic() - began
             stop.warnings += self.target.warnings
+            _LOG.debug("the process stood still for %.1f ms", stop.pause_s * 1000)
             if done:
                 return stop
+            _LOG.info("the GC is in the middle of its work; waiting for its end")
             time.sleep(_GC_PAUSE_S * (attempt + 1))
         raise AssertionError("the last attempt takes what is there")
 
@@ -156,6 +171,7 @@ class Capture:
                         "memory is in the dump, but objects may not be walkable",
                     )
                 )
+            _LOG.debug("%s: %s in %d ranges", mode.value, _mb(plan.size), len(plan.ranges))
             stop.plans.append(plan)
             runtime = self._planner.runtime
             stop.images.append(
