@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
 from .limits import available_memory, cgroup_headroom
 from .output import OutputFile, free_space, output_error
 
@@ -23,3 +26,9 @@ class LinuxBackend:
         if group is None or free[0] <= group[0]:
             return free
         return group[0], f"the limit of control group {group[1]}"
+
+
+def prefer_to_be_killed() -> None:
+    """Take the highest oom_score_adj, which children inherit (proc(5): -1000 to 1000)."""
+    with suppress(OSError):  # /proc may be read-only; then the kernel chooses by size
+        Path("/proc/self/oom_score_adj").write_text("1000")

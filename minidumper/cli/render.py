@@ -1,0 +1,123 @@
+"""Reports as text of at most 80 columns, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from ..plan import CaptureWarning
+from ..ranges import Reason
+from ..report import CaptureReport
+
+if TYPE_CHECKING:  # these load the CLR side
+    from ..demo import DemoReport
+    from ..verification import VerifyReport
+
+REASONS = {
+    Reason.GC_HEAP: "GC heap",
+    Reason.GC_BOOKKEEPING: "GC bookkeeping",
+    Reason.HANDLE_TABLE: "handle tables",
+    Reason.LOADER_HEAP: "loader heaps",
+    Reason.JIT_CODE: "JIT code",
+    Reason.STUBS: "stubs",
+    Reason.RUNTIME_DATA: "runtime data",
+    Reason.STACK: "stacks",
+    Reason.MODULE_HEADER: "module headers",
+    Reason.METADATA: "metadata",
+    Reason.MODIFIED_IMAGE: "modified images",
+    Reason.DAC_READ: "read by the DAC",
+    Reason.ALL_MEMORY: "all memory",
+}
+
+
+def as_json(value: object) -> str:
+    """Indented JSON, as it is for machines and still read by people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def size_text(size: int) -> str:
+    """Bytes for people: 1 MB is 1,000,000 bytes."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Lines of columns: those of `left` to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def warning_text(warning: CaptureWarning) -> str:
+    """One line."""
+    return f"warning: {warning.stage}: {warning.message}"
+
+
+def dump_text(report: CaptureReport) -> str:
+    """A report: where, what of, how large, how long, what is in it, what went not as usual."""
+    runtime = report.clr.get("runtime")
+    when = "after" if report.async_copy else "of it"
+    lines = [
+        report.path,
+        f"  {report.mode.value} dump of process {report.pid} ({report.name})"
+        + (f", .NET {runtime}" if runtime else ""),
+        f"  {size_text(report.size)}, {size_text(report.disk_size)} on disk",
+        f"  the process stood still for {time_text(report.pause_s)}, "
+        f"writing took {time_text(report.write_s)} {when}",
+    ]
+    rows = [(REASONS[reason], size_text(size)) for reason, size in report.totals.items()]
+    lines += [f"    {line}" for line in table(rows)]
+    lines += [f"  {warning_text(warning)}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def verify_text(report: VerifyReport) -> str:
+    """What was read, and what could not be."""
+    counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+    lines = [report.path, f"  .NET {report.runtime or 'not found'}"]
+    lines += [f"  {counts}"] if counts else []
+    lines += [f"  problem: {problem}" for problem in report.problems]
+    lines += [] if report.problems else ["  all of it can be read"]
+    return "\n".join(lines)
+
+
+def demo_text(report: DemoReport, *, kept: bool) -> str:
+    """The dumps side by side, by reason, and the heap dump read back."""
+    dumps = report.dumps
+    first = dumps[0]
+    rows = [
+        ("", *(dump.mode.value for dump in dumps)),
+        ("file", *(size_text(dump.size) for dump in dumps)),
+        ("on disk", *(size_text(dump.disk_size) for dump in dumps)),
+        ("pages by reason", *("" for _ in dumps)),
+    ]
+    for reason, name in REASONS.items():
+        sizes = [dump.totals.get(reason, 0) for dump in dumps]
+        if any(sizes):
+            rows.append((f"  {name}", *(size_text(size) if size else "-" for size in sizes)))
+    lines = [
+        f"A demo program ran on .NET {first.clr['runtime']} as process {first.pid}. It stood still",
+        f"for {time_text(first.pause_s)} while these {len(dumps)} dumps of it were written:",
+        "",
+        *table(rows),
+        "",
+    ]
+    if report.createdump_size is not None:
+        lines += [
+            "For comparison: the heap dump of the runtime's own createdump takes "
+            f"{size_text(report.createdump_size)}.",
+        ]
+    lines += ["", "The heap dump read back:", verify_text(report.verified)]
+    if kept:
+        lines += ["", *(dump.path for dump in dumps)]
+    return "\n".join(lines)

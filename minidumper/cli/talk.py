@@ -1,0 +1,121 @@
+"""What the user is told: results to standard output, the talk to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+
+from ..errors import AmbiguousTargetError, UsageError
+from . import render
+
+_LOG = logging.getLogger("minidumper")
+_COMMAND_WIDTH = 68  # characters of a candidate's command line: 80 columns with its pid
+
+
+class _ToStandardError(logging.Handler):
+    """Log lines for the user; standard error is looked up anew for each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"minidumper: {record.getMessage()}", err=True)
+
+
+def begin(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Set how much is told: errors alone, what matters, or every step.
+
+    Raises:
+        UsageError: both at once.
+    """
+    if quiet and verbose:
+        raise UsageError("-q and -v contradict each other")
+    _LOG.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    if not _LOG.handlers:
+        _LOG.addHandler(_ToStandardError())
+
+
+def say(text: str) -> None:
+    """Tell something on standard error, unless the user wants errors alone."""
+    _LOG.info(text)
+
+
+def result(text: str) -> None:
+    """Write a result to standard output, unless the user wants errors alone."""
+    if _LOG.isEnabledFor(logging.INFO):
+        _write(text)
+
+
+def listing(lines: Sequence[str]) -> None:
+    """Write a table to standard output; lines are cut where a terminal would wrap them."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    result("\n".join(line[:width] for line in lines))
+
+
+def data(value: object) -> None:
+    """Write a result as JSON to standard output: who asks for it wants it, however quiet."""
+    _write(render.as_json(value))
+
+
+def _write(text: str) -> None:
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader went away, which is no error of ours
+        # Python flushes once more at its end (docs.python.org/3/library/signal.html, SIGPIPE).
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def complain(err: BaseException, what: str, hint: str = "") -> None:
+    """One line for an error, one for its hint; with -v where it came from."""
+    click.echo(f"minidumper: error: {what}", err=True)
+    if isinstance(err, AmbiguousTargetError):
+        for pid, command in err.candidates:
+            click.echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    if _LOG.isEnabledFor(logging.DEBUG):
+        click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
+
+
+def _on_a_terminal() -> bool:
+    return sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
+
+
+@contextlib.contextmanager
+def waiting(step: str) -> Iterator[None]:
+    """Show that something is under way, on a terminal alone."""
+    if not _on_a_terminal():
+        yield
+        return
+    # Rich is slow to load, so nobody pays who has no use for it.
+    from rich.console import Console
+
+    with Console(stderr=True).status(step):
+        yield
+
+
+@contextlib.contextmanager
+def progress(step: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with bytes, MB/s and time left, on a terminal alone; None where there is none."""
+    if not _on_a_terminal():
+        yield None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(step, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
