@@ -10,17 +10,20 @@ namespace MiniDumper.Bridge;
 /// Names what a stopped target's CLR side needs. Nothing here grows with the number of objects, nor
 /// from .NET 7 on with that of types; what a longer walk reads comes from the rehearsal.
 /// </summary>
-internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime runtime, HashSet<string> skip)
+internal sealed class Collector(
+    TargetDataReader reader,
+    SosDac sos,
+    StackWalk stacks,
+    ClrRuntime runtime,
+    RegionEnumerator enumerator,
+    HashSet<string> skip)
 {
     /// <summary>What a heap's first object has before it: its header (object.h, sizeof(ObjHeader)).</summary>
     private static readonly ulong s_objectHeader = (ulong)nint.Size;
 
     private const int MaxNestedExceptions = 64;
 
-    private readonly RegionEnumerator _enumerator = new(dac);
-    private readonly SosDac _sos = new(dac);
     private readonly List<string> _warnings = [];
-    private readonly StackWalk _stacks = new(dac, new SosDac(dac));
 
     /// <summary>The last rehearsal's pages, with <see cref="Reasons.Rehearsed"/>.</summary>
     public RegionBuffer? Rehearsed { get; set; }
@@ -31,7 +34,7 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
         runtime.FlushCachedData();
         _warnings.Clear();
         RegionBuffer found = new();
-        reader.Recorder = found;
+        reader.RecordTo(found, Reasons.DacRead);
         try
         {
             Enumerate(minimal ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
@@ -53,15 +56,15 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
         }
         finally
         {
-            reader.Recorder = null;
+            reader.RecordTo(null, Reasons.None);
         }
     }
 
     private void Enumerate(EnumerationMode mode, RegionBuffer found)
     {
-        int result = _enumerator.Enumerate(mode, found, Deadline.None);
+        int result = enumerator.Enumerate(mode, found, Deadline.None);
         if (result < 0)
-            _warnings.Add($"the DAC's enumeration ended with 0x{result:x8} after {_enumerator.Count} ranges");
+            _warnings.Add($"the DAC's enumeration ended with 0x{result:x8} after {enumerator.Count} ranges");
     }
 
     private void CollectHeaps(RegionBuffer found, bool committed)
@@ -96,7 +99,7 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
         foreach (ClrModule module in runtime.EnumerateModules())
         {
             count++;
-            ImageData image = _sos.Image(module.Address);
+            ImageData image = sos.Image(module.Address);
             found.Add(module.ImageBase, module.ImageBase + 1, Reasons.ModuleHeader);
             if (minimal)
                 continue;
@@ -127,7 +130,7 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
                 frames++;
             }
 
-            _stacks.Frames(thread.OSThreadId);
+            stacks.Frames(thread.OSThreadId);
             CollectExceptions(thread);
         }
 
@@ -137,13 +140,13 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
     private void CollectExceptions(ClrThread thread)
     {
         ReadException(thread.CurrentException);
-        if (!_sos.Thread(thread.Address, out ThreadData data))
+        if (!sos.Thread(thread.Address, out ThreadData data))
             return;
 
         ulong record = data.FirstNestedException;
         for (int depth = 0; record != 0 && depth < MaxNestedExceptions; depth++)
         {
-            if (!_sos.NestedException(record, out ulong exception, out record))
+            if (!sos.NestedException(record, out ulong exception, out record))
                 return;
             ReadException(runtime.Heap.GetObject(exception).AsException());
         }
@@ -174,7 +177,7 @@ internal sealed class Collector(TargetDataReader reader, Dac dac, ClrRuntime run
         foreach (ClrThread thread in runtime.Threads)
         {
             if (thread.OSThreadId != 0)
-                _stacks.Roots(thread.OSThreadId);
+                stacks.Roots(thread.OSThreadId);
         }
     }
 

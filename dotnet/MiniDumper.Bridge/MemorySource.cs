@@ -1,6 +1,7 @@
 using System;
 using System.IO;
 using System.Runtime.InteropServices;
+using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 
 namespace MiniDumper.Bridge;
@@ -8,6 +9,21 @@ namespace MiniDumper.Bridge;
 /// <summary>Where the target's bytes come from; the handles are the worker's own and stay open.</summary>
 internal abstract class MemorySource
 {
+    /// <summary>A source by its description: <c>handles</c> {memory, copies}, <c>memory</c> as in a session's.</summary>
+    public static MemorySource Open(JsonElement description)
+    {
+        JsonElement handles = description.GetProperty("handles");
+        JsonElement memory = description.GetProperty("memory");
+        nint handle = (nint)handles.GetProperty("memory").GetInt64();
+        JsonElement table = memory.GetProperty("table");
+        MemorySource source = memory.GetProperty("is_process").GetBoolean()
+            ? new WindowsProcess(handle)
+            : table.GetArrayLength() == 0 ? new AddressSpaceFile((int)handle) : DumpFile.Open(handle, table);
+        return handles.TryGetProperty("copies", out JsonElement copies)
+            ? new CopiesFirst(DumpFile.Open((nint)copies.GetInt64(), memory.GetProperty("copies").GetProperty("table")), source)
+            : source;
+    }
+
     /// <summary>Fills the buffer from an address; returns the bytes before the first that cannot be read.</summary>
     public abstract int Read(ulong address, Span<byte> buffer);
 }
@@ -43,6 +59,25 @@ internal sealed unsafe partial class AddressSpaceFile(int descriptor) : MemorySo
 /// <summary>A dump: rows of (start, end, file offset), sorted and disjoint.</summary>
 internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends, ulong[] offsets) : MemorySource
 {
+    /// <summary>A dump by its table's rows.</summary>
+    public static DumpFile Open(nint handle, JsonElement table)
+    {
+        int count = table.GetArrayLength();
+        (ulong[] starts, ulong[] ends, ulong[] offsets) = (new ulong[count], new ulong[count], new ulong[count]);
+        int i = 0;
+        foreach (JsonElement row in table.EnumerateArray())
+            (starts[i], ends[i], offsets[i++]) = (row[0].GetUInt64(), row[1].GetUInt64(), row[2].GetUInt64());
+        return new DumpFile(new SafeFileHandle(handle, ownsHandle: false), starts, ends, offsets);
+    }
+
+    /// <summary>Where the first range above an address begins.</summary>
+    public ulong NextStart(ulong address)
+    {
+        int row = Array.BinarySearch(starts, address + 1);
+        row = row >= 0 ? row : ~row;
+        return row < starts.Length ? starts[row] : ulong.MaxValue;
+    }
+
     public override int Read(ulong address, Span<byte> buffer)
     {
         int done = 0;
@@ -56,6 +91,31 @@ internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends
 
             int size = (int)Math.Min((ulong)(buffer.Length - done), ends[row] - at);
             int read = RandomAccess.Read(file, buffer.Slice(done, size), (long)(offsets[row] + (at - starts[row])));
+            if (read <= 0)
+                break;
+            done += read;
+        }
+
+        return done;
+    }
+}
+
+/// <summary>Copies of some ranges before everything else: what a snapshot by fork does not have.</summary>
+internal sealed class CopiesFirst(DumpFile copies, MemorySource rest) : MemorySource
+{
+    public override int Read(ulong address, Span<byte> buffer)
+    {
+        int done = 0;
+        while (done < buffer.Length)
+        {
+            ulong at = address + (uint)done;
+            int read = copies.Read(at, buffer[done..]);
+            if (read == 0)
+            {
+                int size = (int)Math.Min((ulong)(buffer.Length - done), copies.NextStart(at) - at);
+                read = rest.Read(at, buffer.Slice(done, size));
+            }
+
             if (read <= 0)
                 break;
             done += read;

@@ -14,6 +14,7 @@ internal sealed class PageCache(MemorySource source)
     /// <summary>The cache starts anew when it holds this many pages (16 MB).</summary>
     private const int MaxPages = 1 << 12;
 
+    private MemorySource _source = source;
     private readonly Dictionary<ulong, byte[]> _pages = [];
     private readonly Stack<byte[]> _free = [];
     private ulong _lastPage;
@@ -23,7 +24,7 @@ internal sealed class PageCache(MemorySource source)
     public int Read(ulong address, Span<byte> buffer)
     {
         if (buffer.Length > MaxCachedRead)
-            return source.Read(address, buffer);
+            return _source.Read(address, buffer);
 
         int done = 0;
         while (done < buffer.Length)
@@ -32,7 +33,7 @@ internal sealed class PageCache(MemorySource source)
             int offset = (int)(at % PageSize);
             byte[]? page = Page(at - (uint)offset);
             if (page is null)
-                return done + source.Read(at, buffer[done..]);
+                return done + _source.Read(at, buffer[done..]);
 
             int size = Math.Min(buffer.Length - done, PageSize - offset);
             page.AsSpan(offset, size).CopyTo(buffer[done..]);
@@ -40,6 +41,13 @@ internal sealed class PageCache(MemorySource source)
         }
 
         return done;
+    }
+
+    /// <summary>Reads from another source from now on.</summary>
+    public void SwitchTo(MemorySource source)
+    {
+        Clear();
+        _source = source;
     }
 
     /// <summary>Forgets all pages and keeps their buffers.</summary>
@@ -62,7 +70,7 @@ internal sealed class PageCache(MemorySource source)
             if (_pages.Count == MaxPages)
                 Clear();
             page = _free.Count > 0 ? _free.Pop() : new byte[PageSize];
-            if (source.Read(address, page) != PageSize)
+            if (_source.Read(address, page) != PageSize)
             {
                 _free.Push(page);
                 return null;

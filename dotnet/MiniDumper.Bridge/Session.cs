@@ -1,10 +1,10 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using System.Linq;
 using System.Reflection;
 using System.Text.Json;
 using Microsoft.Diagnostics.Runtime;
-using Microsoft.Win32.SafeHandles;
 
 namespace MiniDumper.Bridge;
 
@@ -17,120 +17,127 @@ public sealed record Answer(string Json, byte[] Data);
 public sealed class Session
 {
     private readonly TargetDataReader _reader;
-    private readonly Dac _dac;
-    private readonly ClrRuntime _runtime;
     private readonly Collector _collector;
+    private readonly Rehearsal _rehearsal;
+    private readonly bool _rehearses;
 
     /// <summary>Opens the target's memory and loads its DAC, which stays loaded.</summary>
     /// <param name="arguments">
-    /// A JSON object: <c>memory</c> {descriptor, is_process, table of [start, end, offset]}, <c>pid</c>,
-    /// <c>modules</c> of [path, start, end], <c>runtime</c> {path, start, end, version}, <c>dac</c> (a path)
-    /// and <c>skip</c> (names of steps to leave out).
+    /// A JSON object: <c>handles</c> {memory, copies}, <c>memory</c> {is_process, table of [start, end,
+    /// offset], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>runtime</c> {path,
+    /// start, end, version}, <c>dac</c> (a path) and <c>skip</c> (names of steps to leave out).
     /// </param>
     public Session(string arguments)
     {
         using JsonDocument document = JsonDocument.Parse(arguments);
         JsonElement root = document.RootElement;
-        JsonElement runtime = root.GetProperty("runtime");
-        TargetModule runtimeModule = Module(
-            runtime.GetProperty("path"), runtime.GetProperty("start"), runtime.GetProperty("end"));
-        List<ModuleInfo> modules = [runtimeModule];
-        foreach (JsonElement row in root.GetProperty("modules").EnumerateArray())
-            modules.Add(Module(row[0], row[1], row[2]));
+        JsonElement description = root.GetProperty("runtime");
+        TargetModule clr = new(
+            description.GetProperty("path").GetString()!,
+            description.GetProperty("start").GetUInt64(),
+            description.GetProperty("end").GetUInt64());
+        IEnumerable<TargetModule> modules = root.GetProperty("modules").EnumerateArray()
+            .Select(row => new TargetModule(row[0].GetString()!, row[1].GetUInt64(), row[2].GetUInt64()));
+        HashSet<string> skip = [.. root.GetProperty("skip").EnumerateArray().Select(name => name.GetString()!)];
 
-        _reader = new TargetDataReader(OpenMemory(root.GetProperty("memory"), root.GetProperty("handles").GetProperty("memory")), root.GetProperty("pid").GetInt32(), modules);
-        _dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, runtimeModule.ImageBase));
-        HashSet<string> skip = [];
-        foreach (JsonElement name in root.GetProperty("skip").EnumerateArray())
-            skip.Add(name.GetString()!);
-
-        DataTarget target = new(_reader, new DataTargetOptions { SkipRuntimeEnumeration = true, SymbolPaths = [] });
-        ClrInfo info = new(target, runtimeModule, Version.Parse(runtime.GetProperty("version").GetString()!))
-        {
-            Flavor = Path.GetFileName(runtimeModule.FileName).Equals("clr.dll", StringComparison.OrdinalIgnoreCase)
-                ? ClrFlavor.Desktop
-                : ClrFlavor.Core,
-        };
-        _runtime = target.AddLoadedRuntime(info, _dac.Process).CreateRuntime();
-        _collector = new Collector(_reader, _dac, _runtime, skip);
+        _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules);
+        Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
+        ClrRuntime runtime = Runtime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
+        SosDac sos = new(dac);
+        RegionEnumerator enumerator = new(dac);
+        _collector = new Collector(_reader, sos, new StackWalk(dac, sos), runtime, enumerator, skip);
+        _rehearsal = new Rehearsal(_reader, sos, runtime, enumerator);
+        _rehearses = !skip.Contains("rehearsal");
     }
 
-    /// <summary>Loads every assembly that the bridge can come to need: later their files may be closed to us.</summary>
+    /// <summary>Loads what the bridge and ClrMD refer to: later these files may be closed to us.</summary>
     public static void Preload()
     {
-        HashSet<string> seen = [];
-        Stack<Assembly> rest = new([typeof(Session).Assembly]);
-        while (rest.TryPop(out Assembly? assembly))
+        foreach (Assembly assembly in (Assembly[])[typeof(Session).Assembly, typeof(ClrRuntime).Assembly])
         {
             foreach (AssemblyName name in assembly.GetReferencedAssemblies())
-            {
-                // ClrMD refers to Azure's client for symbol servers, which we neither use nor ship.
-                if (seen.Add(name.FullName) && TryLoad(name) is Assembly loaded)
-                    rest.Push(loaded);
-            }
+                TryLoad(name);
         }
     }
 
-    /// <summary>Runs a command.</summary>
+    /// <summary>Runs a command; its arguments are a JSON object.</summary>
     /// <param name="command">
-    /// <c>collect</c> {minimal, committed, threads}: what the stopped target's CLR side needs, as columns of
-    /// starts (u64), ends (u64) and reasons (u32).
+    /// <c>attach</c> {handles, memory}: read the same process from somewhere else from now on.
+    /// <c>rehearse</c> {seconds}: walk all that SOS reads of the running target, and keep its pages.
+    /// <c>collect</c> {minimal, committed, threads}: what the stopped target's CLR side needs, as
+    /// columns of starts (u64), ends (u64) and reasons (u32).
     /// </param>
-    /// <param name="arguments">A JSON object.</param>
-    /// <param name="data">Address of bytes: the threads' CONTEXT structures, one after the other.</param>
-    /// <param name="size">Bytes there.</param>
+    /// <param name="arguments">The JSON object.</param>
+    /// <param name="data">Address of bytes: for collect the CONTEXT structures of its threads.</param>
+    /// <param name="size">How many bytes.</param>
+    /// <exception cref="ArgumentException">There is no such command.</exception>
     public Answer Run(string command, string arguments, long data, int size)
     {
         using JsonDocument document = JsonDocument.Parse(arguments);
         JsonElement root = document.RootElement;
-        SetContexts(root.GetProperty("threads"), data, size);
-        return _collector.Collect(root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
-    }
-
-    private static Assembly? TryLoad(AssemblyName name)
-    {
-        try
+        switch (command)
         {
-            return Assembly.Load(name);
-        }
-        catch (IOException)
-        {
-            return null;
+            case "attach":
+                _reader.SwitchTo(MemorySource.Open(root));
+                return new Answer("{}", []);
+            case "rehearse":
+                return Rehearse(root.GetProperty("seconds").GetDouble());
+            case "collect":
+                _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
+                return _collector.Collect(
+                    root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
+            default:
+                throw new ArgumentException($"there is no command {command}", nameof(command));
         }
     }
 
-    private static TargetModule Module(JsonElement path, JsonElement start, JsonElement end) =>
-        new(path.GetString()!, start.GetUInt64(), end.GetUInt64());
-
-    private static MemorySource OpenMemory(JsonElement memory, JsonElement handle)
+    private Answer Rehearse(double seconds)
     {
-        nint descriptor = (nint)handle.GetInt64();
-        if (memory.GetProperty("is_process").GetBoolean())
-            return new WindowsProcess(descriptor);
-
-        JsonElement table = memory.GetProperty("table");
-        int count = table.GetArrayLength();
-        if (count == 0)
-            return new AddressSpaceFile((int)descriptor);
-
-        (ulong[] starts, ulong[] ends, ulong[] offsets) = (new ulong[count], new ulong[count], new ulong[count]);
-        int i = 0;
-        foreach (JsonElement row in table.EnumerateArray())
-            (starts[i], ends[i], offsets[i++]) = (row[0].GetUInt64(), row[1].GetUInt64(), row[2].GetUInt64());
-        return new DumpFile(new SafeFileHandle(descriptor, ownsHandle: false), starts, ends, offsets);
+        // Once for nothing, so that inside the stop all code is compiled and all pages are warm.
+        _reader.SetContexts([]);
+        _collector.Rehearsed = null;
+        _rehearsal.Step(() => _collector.Collect(minimal: false, committed: false));
+        RegionBuffer kept = new();
+        Answer answer = _rehearsal.Run(_rehearses ? seconds : 0, kept);
+        _collector.Rehearsed = kept;
+        return answer;
     }
 
-    private unsafe void SetContexts(JsonElement threads, long contexts, int size)
+    private ClrRuntime Runtime(TargetModule clr, Version version, Dac dac)
+    {
+        DataTarget target = new(_reader, new DataTargetOptions { SkipRuntimeEnumeration = true, SymbolPaths = [] });
+        ClrInfo info = new(target, clr, version)
+        {
+            Flavor = Path.GetFileName(clr.FileName).Equals("clr.dll", StringComparison.OrdinalIgnoreCase)
+                ? ClrFlavor.Desktop
+                : ClrFlavor.Core,
+        };
+        return target.AddLoadedRuntime(info, dac.Process).CreateRuntime();
+    }
+
+    private static unsafe Dictionary<uint, byte[]> Contexts(JsonElement threads, long data, int size)
     {
         int count = threads.GetArrayLength();
-        Dictionary<uint, byte[]> byThread = new(count);
-        ReadOnlySpan<byte> rest = new((void*)contexts, size);
+        Dictionary<uint, byte[]> contexts = new(count);
+        ReadOnlySpan<byte> rest = new((void*)data, size);
         foreach (JsonElement thread in threads.EnumerateArray())
         {
-            byThread[thread.GetUInt32()] = rest[..(size / count)].ToArray();
+            contexts[thread.GetUInt32()] = rest[..(size / count)].ToArray();
             rest = rest[(size / count)..];
         }
 
-        _reader.SetContexts(byThread);
+        return contexts;
+    }
+
+    /// <summary>What ClrMD needs for symbol servers and processes of its own is not shipped.</summary>
+    private static void TryLoad(AssemblyName name)
+    {
+        try
+        {
+            Assembly.Load(name);
+        }
+        catch (FileNotFoundException)
+        {
+        }
     }
 }

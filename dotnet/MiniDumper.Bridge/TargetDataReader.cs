@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.Diagnostics.Runtime;
@@ -11,17 +12,16 @@ internal sealed class TargetDataReader : IDataReader
 {
     private readonly PageCache _cache;
     private readonly Dictionary<uint, byte[]> _contexts = [];
-    private readonly IReadOnlyList<ModuleInfo> _modules;
+    private readonly ModuleInfo[] _modules;
+    private RegionBuffer? _recorder;
+    private Reasons _reasons;
 
-    public TargetDataReader(MemorySource source, int processId, IReadOnlyList<ModuleInfo> modules)
+    public TargetDataReader(MemorySource source, int processId, IEnumerable<ModuleInfo> modules)
     {
         _cache = new PageCache(source);
-        _modules = modules;
+        _modules = modules.OrderBy(module => module.ImageBase).ToArray();
         ProcessId = processId;
     }
-
-    /// <summary>Gets what is read, page by page; null where nobody wants to know.</summary>
-    public RegionBuffer? Recorder { get; set; }
 
     /// <summary>Number of reads that got fewer bytes than asked for.</summary>
     public int Failures { get; private set; }
@@ -50,6 +50,32 @@ internal sealed class TargetDataReader : IDataReader
             _contexts[id] = context;
     }
 
+    /// <summary>Notes every read from now on; null ends it.</summary>
+    public void RecordTo(RegionBuffer? recorder, Reasons reasons)
+    {
+        _recorder = recorder;
+        _reasons = reasons;
+    }
+
+    /// <summary>Reads from another copy of the same address space from now on.</summary>
+    public void SwitchTo(MemorySource source) => _cache.SwitchTo(source);
+
+    /// <summary>Whether a module's file lies at an address.</summary>
+    public bool IsInFile(ulong address)
+    {
+        (int low, int high) = (0, _modules.Length);
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            if (_modules[middle].ImageBase <= address)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+
+        return low > 0 && address - _modules[low - 1].ImageBase < (ulong)_modules[low - 1].ImageSize;
+    }
+
     public IEnumerable<ModuleInfo> EnumerateModules() => _modules;
 
     public bool GetThreadContext(uint threadID, uint contextFlags, Span<byte> context)
@@ -65,7 +91,7 @@ internal sealed class TargetDataReader : IDataReader
     {
         int done = _cache.Read(address, buffer);
         if (done > 0)
-            Recorder?.Add(address, address + (uint)done, Reasons.DacRead);
+            _recorder?.Add(address, address + (uint)done, _reasons);
         if (done < buffer.Length)
         {
             Failures++;

@@ -145,6 +145,27 @@ class ClrClient:
         self._channel.close()
         self._words.close()
 
+    def attach(self, source: MemorySource) -> None:
+        """Read the same process from somewhere else from now on: a snapshot of it.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        request = {"memory": _memory(source)}
+        self._ask("attach", request, handles=_handles(source), deadline_s=COLLECT_S)
+
+    def rehearse(self, budget_s: float) -> Mapping[str, Any]:
+        """Walk all that SOS's commands read of the running target, for so many seconds at most.
+
+        The pages it took are part of what `collect` gives, and the worker is warm after it. The
+        facts have `complete`, `types`, `methods`, `objects` and `failures`: torn structures.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        request = {"seconds": budget_s}
+        return self._ask("rehearse", request, deadline_s=budget_s + _GRACE_S)[0]
+
     def collect(
         self, threads: Sequence[ThreadInfo], *, minimal: bool = False, committed: bool = False
     ) -> ClrRegions:
@@ -192,13 +213,14 @@ class ClrClient:
         request: dict[str, Any],
         data: bytes = b"",
         *,
+        handles: Mapping[str, int] | None = None,
         deadline_s: float,
         progress: Progress | None = None,
     ) -> tuple[dict[str, Any], bytes]:
         if not self._opened:
             self._receive("open", OPEN_S, None)
             self._opened = True
-        self._send(command, request, data, {})
+        self._send(command, request, data, handles or {})
         return self._receive(command, deadline_s, progress)
 
     def _send(
