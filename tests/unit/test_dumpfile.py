@@ -161,7 +161,7 @@ def test_holes_are_not_resident(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "neither an ELF core nor any other dump"),
-        (b"MDMP" + bytes(100), "a Windows minidump, a format that is not supported"),
+        (b"MDMP" + bytes(100), "not a minidump"),
         (b"\x7fELF", "the header is missing"),
     ],
 )
