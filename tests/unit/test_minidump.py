@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidumper import dbghelp
@@ -59,6 +59,9 @@ EVERYTHING = MinidumpStreams(
     own={"mode": "heap", "warnings": ["ä"]},
 )
 RANGES = [(0x10_0000, 0x11_0000), (0x20_0000, 0x21_0000), (0x1_0000_0000, 0x1_0000_3000)]
+
+unhurried = settings(deadline=None)
+"""A busy machine is no failure."""
 
 
 def written(plan: MinidumpLayout) -> io.BytesIO:
@@ -119,11 +122,13 @@ streams = st.builds(
 )
 
 
+@unhurried
 @given(streams)
 def test_whatever_is_written_is_read_again(content: MinidumpStreams) -> None:
     assert read_minidump(written(layout(content, RANGES))).streams == content
 
 
+@unhurried
 @given(st.lists(st.integers(1, 2**52 - 1), unique=True, max_size=20))
 def test_each_range_has_its_place(pages: list[int]) -> None:
     edges = [page << 12 for page in sorted(pages)]

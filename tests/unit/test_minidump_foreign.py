@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidumper import dbghelp
@@ -29,6 +29,9 @@ from minidumper.formats.minidump_writer import layout
 from minidumper.ranges import MemoryRange
 
 Type = dbghelp.MINIDUMP_STREAM_TYPE
+
+unhurried = settings(deadline=None)
+"""A busy machine is no failure."""
 
 
 class Builder:
@@ -220,6 +223,7 @@ edits = st.lists(
 )
 
 
+@unhurried
 @given(st.sampled_from(CORPUS), edits)
 def test_random_edits(data: bytes, edits: list[tuple[int, bytes]]) -> None:
     content = bytearray(data)
@@ -228,6 +232,7 @@ def test_random_edits(data: bytes, edits: list[tuple[int, bytes]]) -> None:
     read(bytes(content))
 
 
+@unhurried
 @given(st.binary(max_size=300))
 def test_random_bytes(data: bytes) -> None:
     read(data)
