@@ -32,6 +32,7 @@ _COMMANDS = (
     ("minidumper verify FILE", "reopen a dump and prove that it can be read"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),
+    ("minidumper doctor [PID|NAME]", "what would keep a process from being dumped"),
     ("minidumper demo", "dump a small .NET program and verify the dump"),
 )
 _EXIT_CODES = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import render, talk
+from . import options, render, talk
 
 if TYPE_CHECKING:
     from ..dumpinfo import DumpInfo
@@ -22,16 +22,13 @@ _LABEL_WIDTH = 12
     help="Tell what a dump file is: who wrote it, of which process, what is in it and what it is "
     "good for. Any dump will do: minidumper's, createdump's, gcore's, the kernel's, dbghelp's.",
 )
-@click.option(
-    "--dac",
-    type=click.Path(exists=True, path_type=Path),
-    multiple=True,
-    metavar="FILE|FOLDER",
-    help="Where to look for the runtime's DAC (libmscordaccore.so). Repeatable.",
-)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@options.DAC
+@options.JSON
+@options.QUIET
+@options.VERBOSE
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-def command(dac: Sequence[Path], as_json: bool, file: Path) -> None:
+def command(dac: Sequence[Path], as_json: bool, quiet: bool, verbose: bool, file: Path) -> None:
+    talk.begin(quiet=quiet, verbose=verbose)
     from ..dumpinfo import dump_info
 
     info = dump_info(file, dac)

@@ -13,7 +13,7 @@ from .. import platforms
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, MiniDumperError
 from . import talk
 
-COMMANDS = ("demo", "info", "ps", "verify")
+COMMANDS = ("demo", "doctor", "info", "ps", "verify")
 """First words that name a command, each a module; any other belongs to `dump`."""
 
 

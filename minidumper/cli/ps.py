@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import render, talk
+from . import options, render, talk
 
 if TYPE_CHECKING:
     from ..processes import ProcessRow
@@ -21,8 +21,11 @@ _TO_THE_RIGHT = ("PID", "HEAP", "RSS")
     help="List the .NET processes that can be seen. HEAP is what the GC has committed, about; "
     "what cannot be seen from here is a dash, with the reason under the process.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with the whole command lines.")
-def command(as_json: bool) -> None:
+@options.JSON
+@options.QUIET
+@options.VERBOSE
+def command(as_json: bool, quiet: bool, verbose: bool) -> None:
+    talk.begin(quiet=quiet, verbose=verbose)
     from ..processes import dotnet_processes
 
     rows = dotnet_processes()

@@ -11,8 +11,19 @@ from ..target import CaptureBackend, LiveTarget
 
 if TYPE_CHECKING:
     from .finding import DotnetProcess
+    from .gates import Gate
 
-__all__ = ["backend", "dotnet_processes", "open_target"]
+__all__ = [
+    "backend",
+    "dotnet_processes",
+    "drop_rights",
+    "open_target",
+    "own_gates",
+    "pid_of",
+    "prefer_to_be_killed",
+    "process_gates",
+    "protect_worker",
+]
 
 
 def open_target(process: int | str) -> LiveTarget:
@@ -22,7 +33,7 @@ def open_target(process: int | str) -> LiveTarget:
         TargetNotFoundError, AmbiguousTargetError: none, or several, match.
         AccessDeniedError: the system does not let us look into it.
     """
-    pid = process if isinstance(process, int) else _pid_of(process)
+    pid = process if isinstance(process, int) else pid_of(process)
     if sys.platform == "linux":
         from .linux.process import LinuxProcess
 
@@ -43,6 +54,24 @@ def dotnet_processes() -> Iterator[DotnetProcess]:
     raise _unsupported()
 
 
+def process_gates(pid: int) -> Iterator[Gate]:
+    """What can keep us from looking into a process, in order."""
+    if sys.platform == "linux":
+        from .linux.gates import process_gates
+
+        return process_gates(pid)
+    raise _unsupported()
+
+
+def own_gates() -> Iterator[Gate]:
+    """What can keep us from looking into any process."""
+    if sys.platform == "linux":
+        from .linux.gates import own_gates
+
+        return own_gates()
+    raise _unsupported()
+
+
 def backend() -> CaptureBackend:
     """This system's files and limits."""
     if sys.platform == "linux":
@@ -56,7 +85,36 @@ def backend() -> CaptureBackend:
     raise _unsupported()
 
 
-def _pid_of(name: str) -> int:
+def prefer_to_be_killed() -> None:
+    """Let the system end us and our children before the target where memory runs out."""
+    if sys.platform == "linux":
+        from .linux.backend import prefer_to_be_killed
+
+        prefer_to_be_killed()
+
+
+def protect_worker(parent: int) -> None:
+    """Let this process end with its parent, and before a target where memory runs out."""
+    if sys.platform == "linux":
+        from .linux.worker import protect_worker
+
+        protect_worker(parent)
+
+
+def drop_rights(user: int, group: int) -> None:
+    """Become that user for good."""
+    if sys.platform == "linux":
+        from .linux.worker import drop_rights
+
+        drop_rights(user, group)
+
+
+def pid_of(name: str) -> int:
+    """The process that a name means.
+
+    Raises:
+        TargetNotFoundError, AmbiguousTargetError: none, or several, match.
+    """
     from .finding import find_pid
 
     if sys.platform == "win32":
