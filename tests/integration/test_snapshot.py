@@ -39,6 +39,7 @@ from tests.support.snapshots import Program, python, snapshot_of, subject
 pytestmark = pytest.mark.gate("ptrace")
 
 PAGE = 4096
+POLL = 7  # asm/unistd_64.h
 
 # Memory of each kind, all of it "before" until it is told to write "after!".
 _MEMORY = """
@@ -251,6 +252,27 @@ def test_a_thread_in_a_timed_call_is_chosen_last() -> None:
         program.finish()
 
 
+def test_a_timed_call_that_was_interrupted_before_is_not_touched() -> None:
+    """After a stop it goes on as restart_syscall(2), and the snapshot would end it with EINTR."""
+    source = """
+        import select, sys
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        print("ready", flush=True)
+        print(poll.poll(600_000), flush=True)
+    """
+    with python(source) as program:
+        with LinuxProcess(program.pid) as process:
+            while system_call(process.pid) != POLL:
+                continue
+            with process.stopped():
+                pass
+        refused_now = pytest.raises(CaptureError, match="interrupted before")
+        with refused_now, snapshot_of(program.pid):
+            pass
+        assert program.ask("go on") == "[(0, 1)]"
+
+
 @pytest.mark.gate("gcc")
 def test_a_thread_on_another_stack_is_not_sent() -> None:
     with subject("handle") as program:
@@ -283,6 +305,12 @@ def test_our_death_leaves_the_first_process_of_a_namespace_a_zombie_at_most() ->
         assert 0 < len(children) <= kills
         assert {state(int(child)) for child in children} == {"Z"}
         program.finish()
+
+
+def system_call(pid: int) -> int:
+    """What the main thread waits in, -1 for nothing (proc_pid_syscall(5))."""
+    word = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    return -1 if word == "running" else int(word)
 
 
 def parent_of(pid: int) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minidumper.errors import TargetExitedError
+from minidumper.errors import CaptureError, TargetExitedError
 from minidumper.platforms.linux import libc, snapshot
 from minidumper.platforms.linux.process import LinuxProcess
 from minidumper.platforms.linux.sigchain import Gadgets
@@ -36,9 +36,9 @@ _READS = {
 }
 _kill = os.kill
 
-UNTOUCHED, DONE, ENDED, FAILED = range(4)
+UNTOUCHED, DONE, ENDED, REFUSED, FAILED = range(5)
 """How a snapshot went: no step of that number, or done in spite of what happened at it, or the
-target was found to have ended, or something went wrong."""
+target was found to have ended, or no thread could be sent just then, or something went wrong."""
 
 
 class Steps:
@@ -109,6 +109,10 @@ def attempt(process: LinuxProcess, gadgets: Gadgets, last: int, act: Callable[[]
             outcome = DONE if steps.reached else UNTOUCHED
     except TargetExitedError:
         outcome = ENDED
+    except CaptureError as err:
+        # After an earlier stop; the next call of that thread is as good as any.
+        outcome = REFUSED if "that was interrupted before" in str(err) else FAILED
+        print(f"step {last}: {err!r}", file=sys.stderr)
     except BaseException as err:
         print(f"step {last}: {err!r}", file=sys.stderr)
     os._exit(outcome)
@@ -161,8 +165,8 @@ def main(pid: int, rounds: int) -> None:
         gadgets = snapshot.prepare_snapshot(process)
         for _ in range(rounds):
             last = 0
-            while (outcome := attempt(process, gadgets, last, die)) == -signal.SIGKILL:
-                last += 1
+            while (outcome := attempt(process, gadgets, last, die)) in (REFUSED, -signal.SIGKILL):
+                last += outcome != REFUSED
             if outcome != UNTOUCHED:
                 raise SystemExit(f"step {last}: outcome {outcome}")
             kills += last

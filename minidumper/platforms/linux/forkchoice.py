@@ -25,6 +25,8 @@ from .sigframe import FpuArea
 
 _MAX_XSTATE = 1 << 16  # bytes, above any XSAVE area of today (AMX: 11 KB)
 _STACK_MARGIN = 4096  # bytes left below a chain for the frame of a signal handler
+_RESTART_SYSCALL = 219  # linux arch/x86/entry/syscalls/syscall_64.tbl
+_SYSCALL = bytes.fromhex("0f05")
 _RSEQ_CS_OFFSET = 8  # struct rseq, linux/rseq.h
 
 
@@ -69,7 +71,7 @@ def candidates(
 
 
 def _rank(regs: Mapping[str, int]) -> int:
-    """How much a thread would notice: 0 waits in a call that starts again without loss."""
+    """How much a thread would notice: 0 waits in a call that starts again without loss, 1 runs."""
     if regs["orig_rax"] == NO_SYSCALL:
         return 1
     result = signed(regs["rax"])
@@ -82,6 +84,8 @@ def _unfit(pid: int, tid: int, regs: Mapping[str, int], memory: int) -> str:
     """Why a thread cannot be sent, "" where it can."""
     if regs["cs"] != USER_CS:
         return "runs 32 bit code"
+    if _is_restarted(regs, memory):
+        return "is in a timed system call that was interrupted before"
     with open(f"/proc/{pid}/task/{tid}/status", encoding="utf-8", errors="replace") as file:
         status = procfs.parse_status(file.read())
     if status.seccomp:
@@ -95,6 +99,17 @@ def _unfit(pid: int, tid: int, regs: Mapping[str, int], memory: int) -> str:
     return ""
 
 
+def _is_restarted(regs: Mapping[str, int], memory: int) -> bool:
+    """Whether a thread is in restart_syscall(2), or about to be.
+
+    That is how a timed call goes on after a stop. What call it was, only the kernel knows, and
+    rt_sigreturn makes it forget.
+    """
+    if regs["orig_rax"] == _RESTART_SYSCALL:
+        return True
+    return regs["rax"] == _RESTART_SYSCALL and _read(memory, regs["rip"], 2) == _SYSCALL
+
+
 def _may_be_in_rseq(tid: int, memory: int) -> bool:
     """Whether a thread may be in a restartable sequence, which must not be left and continued.
 
@@ -102,9 +117,9 @@ def _may_be_in_rseq(tid: int, memory: int) -> bool:
     """
     try:
         area = libc.get_rseq_area(tid)
-        return area != 0 and os.pread(memory, 8, area + _RSEQ_CS_OFFSET) != bytes(8)
     except OSError:  # a kernel before 5.13 does not tell
         return True
+    return area != 0 and _read(memory, area + _RSEQ_CS_OFFSET, 8) != bytes(8)
 
 
 def _has_room(
@@ -123,8 +138,14 @@ def _has_room(
     bottom = chain.address - _STACK_MARGIN
     if regs["rsp"] >= stack.end or "w" not in stack.protection or not own or bottom < stack.start:
         return False
+    # Guard pages need not be regions of their own (MADV_GUARD_INSTALL, madvise(2)).
     size = regs["rsp"] - bottom
-    try:  # guard pages need not be regions of their own (MADV_GUARD_INSTALL, madvise(2))
-        return len(os.pread(memory, size, bottom)) == size
+    return len(_read(memory, bottom, size)) == size
+
+
+def _read(memory: int, address: int, size: int) -> bytes:
+    """What can be read there."""
+    try:
+        return os.pread(memory, size, address)
     except OSError:
-        return False
+        return b""
