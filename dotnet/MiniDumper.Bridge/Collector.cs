@@ -24,6 +24,7 @@ internal sealed class Collector(
     private const int MaxNestedExceptions = 64;
 
     private readonly List<string> _warnings = [];
+    private readonly HashSet<ulong> _gcInfo = [];
 
     /// <summary>The last rehearsal's pages, with <see cref="Reasons.Rehearsed"/>.</summary>
     public RegionBuffer? Rehearsed { get; set; }
@@ -33,6 +34,7 @@ internal sealed class Collector(
         reader.FlushCachedData();
         runtime.FlushCachedData();
         _warnings.Clear();
+        _gcInfo.Clear();
         RegionBuffer found = new();
         reader.RecordTo(found, Reasons.DacRead);
         try
@@ -41,7 +43,7 @@ internal sealed class Collector(
             if (!minimal)
                 CollectHeaps(found, committed);
             int modules = CollectModules(found, minimal);
-            int frames = CollectThreads();
+            int frames = skip.Contains("stacks") ? 0 : CollectThreads();
             if (!minimal)
             {
                 CollectRoots();
@@ -49,9 +51,6 @@ internal sealed class Collector(
                     found.Add(Rehearsed);
             }
 
-            // Last: it can crash the DAC, and then everything else is known.
-            if (!skip.Contains("stack_roots"))
-                CollectStackRoots();
             return new Answer(Describe(modules, frames), found.Pack());
         }
         finally
@@ -127,6 +126,8 @@ internal sealed class Collector(
             foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
             {
                 _ = frame.Method?.Signature;
+                if (frame.Method is not null)
+                    ReadGcInfo(frame.InstructionPointer);
                 frames++;
             }
 
@@ -135,6 +136,17 @@ internal sealed class Collector(
         }
 
         return frames;
+    }
+
+    /// <summary>
+    /// What a walk of a frame's roots would read. The walk itself is not for here: up to .NET 9 it goes
+    /// through the objects of a segment for an interior pointer, and during exception dispatch it can
+    /// crash the DAC.
+    /// </summary>
+    private void ReadGcInfo(ulong address)
+    {
+        if (sos.CodeHeader(address, out CodeHeaderData header) && _gcInfo.Add(header.GcInfo))
+            reader.Record(header.GcInfo, header.GcInfoSize);
     }
 
     private void CollectExceptions(ClrThread thread)
@@ -170,15 +182,6 @@ internal sealed class Collector(
         _ = runtime.EnumerateHandles().Count();
         _ = runtime.Heap.EnumerateSyncBlocks().Count();
         _ = runtime.ThreadPool?.MinThreads;
-    }
-
-    private void CollectStackRoots()
-    {
-        foreach (ClrThread thread in runtime.Threads)
-        {
-            if (thread.OSThreadId != 0)
-                stacks.Roots(thread.OSThreadId);
-        }
     }
 
     private string Describe(int modules, int frames) => Facts.Write(json =>

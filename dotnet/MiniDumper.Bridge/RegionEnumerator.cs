@@ -33,7 +33,7 @@ internal sealed unsafe class RegionEnumerator : ComObject
     private readonly ComCallable _callback;
     private RegionBuffer _found = new();
     private Deadline _deadline;
-    private uint _maxSize;
+    private Func<ulong, uint, bool>? _wanted;
 
     public RegionEnumerator(Dac dac)
         : base(dac.Require(s_enumRegions))
@@ -53,11 +53,12 @@ internal sealed unsafe class RegionEnumerator : ComObject
     /// <param name="mode">How much to name.</param>
     /// <param name="found">Where to add it.</param>
     /// <param name="deadline">When to end it early.</param>
-    /// <param name="maxSize">Bytes; longer ranges are left out: a running target's sizes can be torn.</param>
+    /// <param name="wanted">Whether to add a range by its address and size; null adds all.</param>
     /// <returns>The HRESULT.</returns>
-    public int Enumerate(EnumerationMode mode, RegionBuffer found, Deadline deadline, uint maxSize = uint.MaxValue)
+    public int Enumerate(
+        EnumerationMode mode, RegionBuffer found, Deadline deadline, Func<ulong, uint, bool>? wanted = null)
     {
-        (_found, _deadline, _maxSize, Count) = (found, deadline, maxSize, 0);
+        (_found, _deadline, _wanted, Count) = (found, deadline, wanted, 0);
         return ((delegate* unmanaged<nint, nint, uint, uint, int>)this[EnumSlot])(
             Self, _callback.Pointer, mode.DumpFlags, mode.ClrFlags);
     }
@@ -66,7 +67,7 @@ internal sealed unsafe class RegionEnumerator : ComObject
     private static int EnumMemoryRegion(nint* self, ulong address, uint size)
     {
         RegionEnumerator owner = ComCallable.Owner<RegionEnumerator>(self);
-        if (size <= owner._maxSize)
+        if (owner._wanted?.Invoke(address, size) ?? true)
             owner._found.Add(address, address + size, Reasons.Enumerated);
         return (++owner.Count & 0x3FF) == 0 && owner._deadline.Passed ? Cancelled : Ok;
     }

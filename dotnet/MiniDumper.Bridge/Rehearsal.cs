@@ -28,10 +28,11 @@ internal sealed class Rehearsal(
     {
         _deadline = Deadline.After(seconds);
         Flush();
-        reader.RecordTo(kept, Reasons.Rehearsed);
         try
         {
-            Step(() => enumerator.Enumerate(EnumerationMode.Heap, kept, _deadline, MaxStructure));
+            // What this reads to find its ranges is code and tables in files, for the most part.
+            Step(() => enumerator.Enumerate(EnumerationMode.Heap, kept, _deadline, IsSound));
+            reader.RecordTo(kept, Reasons.Rehearsed);
             Step(Structures);
             Step(Modules);
             reader.RecordTo(null, Reasons.None);
@@ -61,6 +62,9 @@ internal sealed class Rehearsal(
             _failures++;
         }
     }
+
+    /// <summary>Leaves torn sizes out, and files, whose changed pages are dumped as such.</summary>
+    private bool IsSound(ulong address, uint size) => size <= MaxStructure && !reader.IsInFile(address);
 
     /// <summary>The runtime's own lists.</summary>
     private void Structures()
@@ -107,7 +111,7 @@ internal sealed class Rehearsal(
             foreach (ClrMethod method in runtime.GetTypeByMethodTable(methodTable)?.Methods ?? [])
             {
                 if (method.GetILInfo() is { } il)
-                    reader.Read(il.Address, new byte[il.Length]);
+                    reader.Record(il.Address, (ulong)il.Length);
             }
         }
     }

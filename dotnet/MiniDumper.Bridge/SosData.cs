@@ -51,8 +51,10 @@ internal struct CodeHeaderData
 {
     [FieldOffset(0)] public ulong GcInfo;
     [FieldOffset(16)] public ulong MethodDesc;
-    [FieldOffset(24)] public ulong Start;
     [FieldOffset(32)] public uint Size;
+
+    /// <summary>Bytes that SOS reads of the GC info: no table is longer (strike.cpp, dotnet/diagnostics).</summary>
+    public readonly ulong GcInfoSize => 40 + 2UL * Size;
 }
 
 /// <summary>DacpThreadData.</summary>

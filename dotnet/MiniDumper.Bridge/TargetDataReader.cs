@@ -13,13 +13,25 @@ internal sealed class TargetDataReader : IDataReader
     private readonly PageCache _cache;
     private readonly Dictionary<uint, byte[]> _contexts = [];
     private readonly ModuleInfo[] _modules;
+    private readonly ulong[] _fileStarts;
+    private readonly ulong[] _fileEnds;
     private RegionBuffer? _recorder;
     private Reasons _reasons;
 
-    public TargetDataReader(MemorySource source, int processId, IEnumerable<ModuleInfo> modules)
+    /// <param name="source">Where the bytes are.</param>
+    /// <param name="processId">The target's.</param>
+    /// <param name="modules">The images in it.</param>
+    /// <param name="files">Where files are mapped: sorted and disjoint.</param>
+    public TargetDataReader(
+        MemorySource source,
+        int processId,
+        IEnumerable<ModuleInfo> modules,
+        IReadOnlyCollection<(ulong Start, ulong End)> files)
     {
         _cache = new PageCache(source);
-        _modules = modules.OrderBy(module => module.ImageBase).ToArray();
+        _modules = modules.ToArray();
+        _fileStarts = files.Select(file => file.Start).ToArray();
+        _fileEnds = files.Select(file => file.End).ToArray();
         ProcessId = processId;
     }
 
@@ -57,23 +69,18 @@ internal sealed class TargetDataReader : IDataReader
         _reasons = reasons;
     }
 
+    /// <summary>Notes a range without reading it.</summary>
+    public void Record(ulong address, ulong size) => _recorder?.Add(address, address + size, _reasons);
+
     /// <summary>Reads from another copy of the same address space from now on.</summary>
     public void SwitchTo(MemorySource source) => _cache.SwitchTo(source);
 
-    /// <summary>Whether a module's file lies at an address.</summary>
+    /// <summary>Whether a file is mapped at an address.</summary>
     public bool IsInFile(ulong address)
     {
-        (int low, int high) = (0, _modules.Length);
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            if (_modules[middle].ImageBase <= address)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-
-        return low > 0 && address - _modules[low - 1].ImageBase < (ulong)_modules[low - 1].ImageSize;
+        int row = Array.BinarySearch(_fileStarts, address);
+        row = row >= 0 ? row : ~row - 1;
+        return row >= 0 && address < _fileEnds[row];
     }
 
     public IEnumerable<ModuleInfo> EnumerateModules() => _modules;

@@ -12,12 +12,10 @@ internal sealed class TypeWalk(TargetDataReader reader, SosDac sos)
     private const int MaxFields = 1 << 16;
     private const int SlotsAtOnce = 64;
     private const int MaxVersions = 32;
-    private const int MaxGcInfo = 1 << 16;
 
     private readonly HashSet<ulong> _seen = [];
     private readonly Stack<ulong> _rest = [];
     private readonly HashSet<ulong> _methods = [];
-    private readonly byte[] _gcInfo = new byte[MaxGcInfo];
     private ulong[] _threads = [];
 
     /// <summary>Number of types visited.</summary>
@@ -62,7 +60,8 @@ internal sealed class TypeWalk(TargetDataReader reader, SosDac sos)
 
         sos.MethodTableSurroundings(methodTable, fields.ThreadStaticCount > 0 ? _threads : []);
         sos.Fields(parent, out MethodTableFields inherited);
-        int count = fields.InstanceCount - inherited.InstanceCount + fields.StaticCount + fields.ThreadStaticCount;
+        // Those of threads are among the static ones. Beyond the last, the DAC would crash.
+        int count = fields.InstanceCount - inherited.InstanceCount + fields.StaticCount;
         ulong next = fields.First;
         for (int i = 0; i < Math.Min(count, MaxFields) && sos.Field(next, out FieldData field); i++)
         {
@@ -133,7 +132,6 @@ internal sealed class TypeWalk(TargetDataReader reader, SosDac sos)
             return;
 
         sos.ExceptionClauses(address);
-        // As gcinfo reads it: no table is longer than that (strike.cpp of dotnet/diagnostics).
-        reader.Read(header.GcInfo, _gcInfo.AsSpan(0, (int)Math.Min(40 + 2UL * header.Size, MaxGcInfo)));
+        reader.Record(header.GcInfo, header.GcInfoSize);
     }
 }

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
-from ..ranges import Reason, ReasonedRange
+from ..ranges import Reason, ReasonedRange, joined
 from ..target import MemorySource, Target, ThreadInfo
 from .dac import Dac
 from .host import find_host
@@ -33,8 +33,8 @@ COLLECT_S = 20.0
 """Seconds inside the stop; 0.02 on .NET 8 and newer, 0.3 on 3.1."""
 INSPECT_S = 3600.0
 """Seconds for a walk over all objects."""
-_GRACE_S = 5.0
-"""Seconds beyond a budget after which the worker counts as hung."""
+_GRACE_S = 30.0
+"""Seconds beyond a budget after which the worker counts as hung: a busy machine is no hang."""
 _DETAIL_SIZE = 2000
 """Bytes of the worker's last words that go into a hint."""
 
@@ -192,6 +192,7 @@ class ClrClient:
         request = {
             "pid": target.pid,
             "modules": [[m.path, m.base, m.end] for m in target.modules()],
+            "files": joined((r.start, r.end, None) for r in target.regions() if r.is_file),
             "runtime": {
                 "path": runtime.path,
                 "start": runtime.base,
