@@ -20,9 +20,9 @@ ROOMS = [
     {"target", "formats", "dbghelp"},
     {"platforms", "clr", "dumpfile"},
     {"providers"},
-    {"planning"},
-    {"capture", "verification", "heapstat", "dumpinfo", "processes", "doctor", "demo"},
-    {"monitor"},
+    {"planning", "regionmap"},
+    {"capture", "verification", "heapstat", "dumpinfo", "processes", "doctor"},
+    {"demo", "monitor"},
     {"cli", "minidumper"},
     {"__main__"},
 ]
