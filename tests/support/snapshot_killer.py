@@ -110,8 +110,8 @@ def attempt(process: LinuxProcess, gadgets: Gadgets, last: int, act: Callable[[]
     except TargetExitedError:
         outcome = ENDED
     except CaptureError as err:
-        # After an earlier stop; the next call of that thread is as good as any.
-        outcome = REFUSED if "that was interrupted before" in str(err) else FAILED
+        # Each is in a timed call since before an earlier stop, or has a signal to take.
+        outcome = REFUSED if "no thread" in str(err) else FAILED
         print(f"step {last}: {err!r}", file=sys.stderr)
     except BaseException as err:
         print(f"step {last}: {err!r}", file=sys.stderr)

@@ -92,9 +92,9 @@ def _unfit(pid: int, tid: int, regs: Mapping[str, int], memory: int) -> str:
         return "has a seccomp filter, which may end it"
     if status.shadow_stack:
         return "has a shadow stack, which rt_sigreturn checks"
-    if status.deliverable_signals and regs["orig_rax"] != NO_SYSCALL:
+    if status.deliverable_signals and _rank(regs) != 1:
         return "has a signal to take, which may end its system call"
-    if _rank(regs) and _may_be_in_rseq(tid, memory):
+    if _rank(regs) == 1 and _may_be_in_rseq(tid, memory):
         return "may be in a restartable sequence"
     return ""
 
