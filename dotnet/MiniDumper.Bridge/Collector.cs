@@ -40,13 +40,12 @@ internal sealed class Collector(
         try
         {
             Enumerate(minimal ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
-            if (!minimal)
-                CollectHeaps(found, committed);
+            bool handles = !minimal && CollectHeaps(found, committed);
             int modules = CollectModules(found, minimal);
             int frames = skip.Contains("stacks") ? 0 : CollectThreads();
             if (!minimal)
             {
-                CollectRoots();
+                CollectRoots(handles);
                 if (Rehearsed is not null)
                     found.Add(Rehearsed);
             }
@@ -66,7 +65,8 @@ internal sealed class Collector(
             _warnings.Add($"the DAC's enumeration ended with 0x{result:x8} after {enumerator.Count} ranges");
     }
 
-    private void CollectHeaps(RegionBuffer found, bool committed)
+    /// <summary>The GC's heaps and the loader's; whether the handle tables were among them.</summary>
+    private bool CollectHeaps(RegionBuffer found, bool committed)
     {
         ClrHeap heap = runtime.Heap;
         foreach (ClrSubHeap subHeap in heap.SubHeaps)
@@ -87,8 +87,14 @@ internal sealed class Collector(
                 Add(found, segment.CommittedMemory, Reasons.GcHeap);
         }
 
+        bool handles = false;
         foreach (ClrNativeHeapInfo native in runtime.EnumerateClrNativeHeaps())
+        {
             Add(found, native.MemoryRange, ReasonOf(native.Kind));
+            handles |= native.Kind == NativeHeapKind.HandleTable;
+        }
+
+        return handles;
     }
 
     /// <summary>Metadata and header of every module; of those without a file, all there is.</summary>
@@ -176,10 +182,11 @@ internal sealed class Collector(
         }
     }
 
-    /// <summary>What the GC's own structures lead to, by the runtimes that do not tell where they lie.</summary>
-    private void CollectRoots()
+    /// <summary>What the GC's own structures lead to; before .NET 8 nothing tells where the handles lie.</summary>
+    private void CollectRoots(bool handles)
     {
-        _ = runtime.EnumerateHandles().Count();
+        if (!handles)
+            _ = runtime.EnumerateHandles().Count();
         _ = runtime.Heap.EnumerateSyncBlocks().Count();
         _ = runtime.ThreadPool?.MinThreads;
     }

@@ -11,8 +11,8 @@ internal sealed class PageCache(MemorySource source)
     /// <summary>Reads longer than this go to the source at once.</summary>
     private const int MaxCachedRead = 4 * PageSize;
 
-    /// <summary>The cache starts anew when it holds this many pages (16 MB).</summary>
-    private const int MaxPages = 1 << 12;
+    /// <summary>The cache starts anew when it holds this many pages (4 MB).</summary>
+    private const int MaxPages = 1 << 10;
 
     private MemorySource _source = source;
     private readonly Dictionary<ulong, byte[]> _pages = [];

@@ -19,6 +19,8 @@ public sealed class Session
     private readonly TargetDataReader _reader;
     private readonly Collector _collector;
     private readonly Rehearsal _rehearsal;
+    private readonly Inspector _inspector;
+    private readonly ClrRuntime _runtime;
     private readonly bool _rehearses;
 
     /// <summary>Opens the target's memory and loads its DAC, which stays loaded.</summary>
@@ -45,13 +47,18 @@ public sealed class Session
 
         _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules, files);
         Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
-        ClrRuntime runtime = Runtime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
+        _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
         SosDac sos = new(dac);
         RegionEnumerator enumerator = new(dac);
-        _collector = new Collector(_reader, sos, new StackWalk(dac, sos), runtime, enumerator, skip);
-        _rehearsal = new Rehearsal(_reader, sos, runtime, enumerator);
+        StackWalk stacks = new(dac, sos);
+        _collector = new Collector(_reader, sos, stacks, _runtime, enumerator, skip);
+        _rehearsal = new Rehearsal(_reader, sos, _runtime, enumerator);
+        _inspector = new Inspector(_reader, sos, stacks, _runtime, skip);
         _rehearses = !skip.Contains("rehearsal");
     }
+
+    /// <summary>Told of long commands a stage, how much of it is done, and how much there is (0: unknown).</summary>
+    public Action<string, long, long>? Progress { get; set; }
 
     /// <summary>Loads what the bridge and ClrMD refer to: later these files may be closed to us.</summary>
     public static void Preload()
@@ -69,9 +76,11 @@ public sealed class Session
     /// <c>rehearse</c> {seconds}: walk all that SOS reads of the running target, and keep its pages.
     /// <c>collect</c> {minimal, committed, threads}: what the stopped target's CLR side needs, as
     /// columns of starts (u64), ends (u64) and reasons (u32).
+    /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
+    /// <c>heapstat</c> {}: rows of [type, module, generation, count, bytes].
     /// </param>
     /// <param name="arguments">The JSON object.</param>
-    /// <param name="data">Address of bytes: for collect the CONTEXT structures of its threads.</param>
+    /// <param name="data">Address of bytes: where there are threads, their CONTEXT structures.</param>
     /// <param name="size">How many bytes.</param>
     /// <exception cref="ArgumentException">There is no such command.</exception>
     public Answer Run(string command, string arguments, long data, int size)
@@ -89,6 +98,13 @@ public sealed class Session
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _collector.Collect(
                     root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
+            case "inspect":
+                _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
+                return _inspector.Run(Progress);
+            case "heapstat":
+                _reader.FlushCachedData();
+                _runtime.FlushCachedData();
+                return HeapStatistics.Run(_runtime.Heap, Progress);
             default:
                 throw new ArgumentException($"there is no command {command}", nameof(command));
         }
@@ -106,7 +122,7 @@ public sealed class Session
         return answer;
     }
 
-    private ClrRuntime Runtime(TargetModule clr, Version version, Dac dac)
+    private ClrRuntime CreateRuntime(TargetModule clr, Version version, Dac dac)
     {
         DataTarget target = new(_reader, new DataTargetOptions { SkipRuntimeEnumeration = true, SymbolPaths = [] });
         ClrInfo info = new(target, clr, version)

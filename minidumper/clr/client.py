@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe, reduction
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
@@ -31,8 +31,8 @@ OPEN_S = 30.0
 """Seconds to load .NET, ClrMD and the DAC; 0.6 on a quiet machine."""
 COLLECT_S = 20.0
 """Seconds inside the stop; 0.02 on .NET 8 and newer, 0.3 on 3.1."""
-INSPECT_S = 3600.0
-"""Seconds for a walk over all objects."""
+INSPECT_S = 300.0
+"""Seconds between two signs of life of a walk over all objects."""
 _GRACE_S = 30.0
 """Seconds beyond a budget after which the worker counts as hung: a busy machine is no hang."""
 _DETAIL_SIZE = 2000
@@ -61,13 +61,36 @@ class ClrRegions:
     warnings: list[CaptureWarning]
 
 
+class Inspection(NamedTuple):
+    """What the readers of a dump find: `problems` has a line for each thing that they would not.
+
+    `counts` has objects, unknown_objects, types, methods, threads, frames, modules, handles,
+    finalizable, sync_blocks, stack_roots and missing_reads.
+    """
+
+    counts: dict[str, int]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeapRow:
+    """All objects of a type in a generation: gen0, gen1, gen2, loh, poh, frozen."""
+
+    type: str
+    module: str
+    generation: str
+    count: int
+    size: int
+
+
 class ClrClient:
     """A worker with one target's DAC; use it in `with`, which ends it.
 
     Start it in a thread that outlives it: on Linux the worker is killed with that thread.
     """
 
-    def __init__(self, command: Sequence[str], options: dict[str, Any]) -> None:
+    def __init__(self, target: Target, command: Sequence[str], options: dict[str, Any]) -> None:
+        self._target = target
         self._channel, theirs = Pipe()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         options |= {"channel": theirs.fileno(), "parent": os.getpid()}
@@ -111,6 +134,7 @@ class ClrClient:
         """
         host = find_host()
         client = cls(
+            target,
             command or [sys.executable, "-I", "-S", "-c", _BOOT],
             {
                 "path": [os.path.abspath(folder) for folder in sys.path],
@@ -121,7 +145,7 @@ class ClrClient:
             },
         )
         try:
-            client._send_open(target, runtime, dac, skip)
+            client._send_open(runtime, dac, skip)
         except BaseException:
             client.close()
             raise
@@ -177,17 +201,38 @@ class ClrClient:
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        request = {
-            "minimal": minimal,
-            "committed": committed,
-            "threads": [thread.tid for thread in threads],
-        }
+        request = {"minimal": minimal, "committed": committed, **_threads(threads)}
         contexts = b"".join(thread.context for thread in threads)
         facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
         warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]
         return ClrRegions(_ranges(columns), facts, warnings)
 
-    def _send_open(self, target: Target, runtime: Runtime, dac: Dac, skip: Sequence[str]) -> None:
+    def inspect(
+        self, threads: Sequence[ThreadInfo] | None = None, *, progress: Progress | None = None
+    ) -> Inspection:
+        """Read a target as ClrMD and SOS do; `threads` are the target's where none are given.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        threads = self._target.threads() if threads is None else threads
+        contexts = b"".join(thread.context for thread in threads)
+        facts, _ = self._ask(
+            "inspect", _threads(threads), contexts, deadline_s=INSPECT_S, progress=progress
+        )
+        return Inspection(facts["counts"], tuple(facts["problems"]))
+
+    def heapstat(self, *, progress: Progress | None = None) -> list[HeapRow]:
+        """Walk all objects: counts and sizes (bytes) by type and generation.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        facts, _ = self._ask("heapstat", {}, deadline_s=INSPECT_S, progress=progress)
+        return [HeapRow(*row) for row in facts["rows"]]
+
+    def _send_open(self, runtime: Runtime, dac: Dac, skip: Sequence[str]) -> None:
+        target = self._target
         source = target.memory_source()
         request = {
             "pid": target.pid,
@@ -305,6 +350,10 @@ def _status(status: int) -> str:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
+
+
+def _threads(threads: Sequence[ThreadInfo]) -> dict[str, Any]:
+    return {"threads": [thread.tid for thread in threads]}
 
 
 def _memory(source: MemorySource) -> dict[str, Any]:

@@ -58,12 +58,17 @@ class Worker:
         command, arguments = request.pop("command"), json.dumps(request)
         if command == "open":
             from MiniDumper.Bridge import Session
+            from System import Action, Int64, String
 
             self._session = Session(arguments)
+            self._session.Progress = Action[String, Int64, Int64](self._report)
             return "{}", b""
         buffer = ctypes.create_string_buffer(data, len(data))
         answer = self._session.Run(command, arguments, ctypes.addressof(buffer), len(data))
         return answer.Json, bytes(answer.Data)
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        self._channel.send_bytes(json.dumps({"progress": [stage, done, total]}).encode())
 
     def _receive_handle(self) -> int:
         # Of the connection's class the type stubs know the system's own only.

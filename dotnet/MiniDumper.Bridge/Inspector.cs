@@ -1,0 +1,204 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Reflection.Metadata;
+using Microsoft.Diagnostics.Runtime;
+
+namespace MiniDumper.Bridge;
+
+/// <summary>Reads a dump as ClrMD and SOS do, and tells what they would not find.</summary>
+internal sealed unsafe class Inspector(
+    TargetDataReader reader, SosDac sos, StackWalk stacks, ClrRuntime runtime, HashSet<string> skip)
+{
+    private const int ObjectsBetweenReports = 100_000;
+    private const int TypesBetweenFlushes = 500;
+    private const int MaxProblems = 100;
+
+    private readonly List<string> _problems = [];
+    private readonly Dictionary<string, long> _counts = [];
+    private readonly HashSet<ulong> _types = [];
+
+    private Action<string, long, long>? _progress;
+
+    public Answer Run(Action<string, long, long>? progress)
+    {
+        _progress = progress;
+        _problems.Clear();
+        _counts.Clear();
+        _types.Clear();
+        reader.FlushCachedData();
+        runtime.FlushCachedData();
+        reader.Missing = [];
+        Step("objects", Objects);
+        Step("threads", Threads);
+        Step("modules", Modules);
+        Step("types", Types);
+        Step("handles", Roots);
+        foreach ((ulong address, int size) in reader.Missing)
+            Problem($"0x{address:x}, {size} bytes: missing in the dump");
+        _counts["missing_reads"] = reader.Missing.Count;
+        reader.Missing = null;
+        return new Answer(Describe(), []);
+    }
+
+    private void Step(string stage, Action step)
+    {
+        _progress?.Invoke(stage, 0, 0);
+        try
+        {
+            step();
+        }
+        catch (Exception error) when (error is not OutOfMemoryException)
+        {
+            Problem($"{stage}: {error.Message}");
+        }
+    }
+
+    private void Objects()
+    {
+        ClrHeap heap = runtime.Heap;
+        if (!heap.CanWalkHeap)
+            Problem("the heap cannot be walked: a garbage collection was at work");
+
+        long total = heap.Segments.Sum(segment => (long)segment.Length);
+        (long objects, long unknown, long done) = (0, 0, 0);
+        foreach (ClrSegment segment in heap.Segments)
+        {
+            foreach (ClrObject item in segment.EnumerateObjects())
+            {
+                if (++objects % ObjectsBetweenReports == 0)
+                    _progress?.Invoke("objects", done + (long)(item.Address - segment.Start), total);
+                if (!IsKnown(item.Type))
+                {
+                    unknown++;
+                    Problem($"0x{item.Address:x}: an object without a type");
+                }
+            }
+
+            done += (long)segment.Length;
+        }
+
+        _counts["objects"] = objects;
+        _counts["unknown_objects"] = unknown;
+        _counts["types"] = _types.Count;
+    }
+
+    private bool IsKnown(ClrType? type)
+    {
+        if (type is null || type.MethodTable == 0)
+            return false;
+
+        return !_types.Add(type.MethodTable) || !string.IsNullOrEmpty(type.Name);
+    }
+
+    private void Threads()
+    {
+        (long threads, long frames) = (0, 0);
+        foreach (ClrThread thread in runtime.Threads.Where(thread => thread.IsAlive))
+        {
+            threads++;
+            int own = 0;
+            foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
+            {
+                own++;
+                if (string.IsNullOrEmpty(frame.Method?.Signature) && sos.CodeHeader(frame.InstructionPointer, out _))
+                    Problem($"thread {thread.OSThreadId}: a frame at 0x{frame.InstructionPointer:x} without a method");
+            }
+
+            if (own == 0)
+                Problem($"thread {thread.OSThreadId} does not unwind");
+            frames += own;
+            stacks.Frames(thread.OSThreadId);
+            _ = thread.CurrentException?.Message;
+        }
+
+        _counts["threads"] = threads;
+        _counts["frames"] = frames;
+    }
+
+    private void Modules()
+    {
+        long modules = 0;
+        foreach (ClrModule module in runtime.EnumerateModules())
+        {
+            modules++;
+            sos.Image(module.Address);
+            sos.Assembly(module.AppDomain.Address, module.AssemblyAddress);
+            if (module.MetadataLength > 0 && !HasMetadata(module))
+                Problem($"{module.Name}: its metadata cannot be read");
+        }
+
+        _counts["modules"] = modules;
+    }
+
+    private bool HasMetadata(ClrModule module)
+    {
+        byte[] bytes = new byte[module.MetadataLength];
+        if (reader.Read(module.MetadataAddress, bytes) != bytes.Length)
+            return false;
+
+        fixed (byte* start = bytes)
+        {
+            try
+            {
+                return new MetadataReader(start, bytes.Length).TypeDefinitions.Count > 0;
+            }
+            catch (BadImageFormatException)
+            {
+                return false;
+            }
+        }
+    }
+
+    /// <summary>What SOS reads of the types: of all that are loaded, and of those of all objects.</summary>
+    private void Types()
+    {
+        TypeWalk walk = new(reader, sos);
+        walk.SetThreads(runtime.Threads.Select(thread => thread.Address).ToArray());
+        foreach (ClrModule module in runtime.EnumerateModules())
+        {
+            foreach ((ulong methodTable, int _) in module.EnumerateTypeDefToMethodTableMap())
+                walk.Add(methodTable);
+        }
+
+        foreach (ulong methodTable in _types)
+            walk.Add(methodTable);
+        while (walk.VisitNext())
+        {
+            if (walk.Types % TypesBetweenFlushes != 0)
+                continue;
+            _progress?.Invoke("types", walk.Types, 0);
+            reader.FlushCachedData();
+            runtime.FlushCachedData();
+        }
+
+        _counts["methods"] = walk.Methods;
+    }
+
+    private void Roots()
+    {
+        _counts["handles"] = runtime.EnumerateHandles().Count();
+        _counts["finalizable"] = runtime.Heap.EnumerateFinalizableObjects().Count();
+        _counts["sync_blocks"] = runtime.Heap.EnumerateSyncBlocks().Count();
+        if (!skip.Contains("stack_roots"))
+            _counts["stack_roots"] = runtime.Threads.Sum(thread => stacks.Roots(thread.OSThreadId));
+    }
+
+    private void Problem(string text)
+    {
+        if (_problems.Count < MaxProblems)
+            _problems.Add(text);
+    }
+
+    private string Describe() => Facts.Write(json =>
+    {
+        json.WriteStartObject("counts");
+        foreach ((string name, long count) in _counts)
+            json.WriteNumber(name, count);
+        json.WriteEndObject();
+        json.WriteStartArray("problems");
+        foreach (string problem in _problems)
+            json.WriteStringValue(problem);
+        json.WriteEndArray();
+    });
+}
