@@ -389,7 +389,7 @@ def test_a_runtime_goes_on(runtime: str) -> None:
     with running("Thrower", runtime) as app:
         for _ in range(5):
             with snapshot_of(app.pid) as taken:
-                assert not taken.warnings
                 assert app.alive()
+            assert {warning.stage for warning in taken.warnings} <= {"threads"}  # those may end
         check(app.pid, command_of(app.pid))
         assert app.ask("wrong") == "nothing"

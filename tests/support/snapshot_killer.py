@@ -103,9 +103,10 @@ def attempt(process: LinuxProcess, gadgets: Gadgets, last: int, act: Callable[[]
         with taken:
             readable = next(region for region in taken.regions() if region.readable)
             taken.memory.read(readable.start, 4096)
-        for warning in taken.warnings:
+        warnings = [w for w in taken.warnings if w.stage != "threads"]  # those may end
+        for warning in warnings:
             print(warning, file=sys.stderr)
-        if not taken.warnings:
+        if not warnings:
             outcome = DONE if steps.reached else UNTOUCHED
     except TargetExitedError:
         outcome = ENDED
