@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ REASONS = {
     Reason.DAC_READ: "read by the DAC",
     Reason.ALL_MEMORY: "all memory",
 }
+
+_LISTED_PROBLEMS = 20
 
 
 def as_json(value: object) -> str:
@@ -83,11 +86,19 @@ def dump_text(report: CaptureReport) -> str:
 
 def verify_text(report: VerifyReport) -> str:
     """What was read, and what could not be."""
-    counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
     lines = [report.path, f"  .NET {report.runtime or 'not found'}"]
-    lines += [f"  {counts}"] if counts else []
-    lines += [f"  problem: {problem}" for problem in report.problems]
-    lines += [] if report.problems else ["  all of it can be read"]
+    if report.counts:
+        text = (
+            "  {objects:,} objects of {types:,} types, {threads:,} threads with {frames:,} frames, "
+            "{modules:,} modules"
+        )
+        lines.append(text.format_map(defaultdict(int, report.counts)))
+    lines += [f"  problem: {problem}" for problem in report.problems[:_LISTED_PROBLEMS]]
+    more = len(report.problems) - _LISTED_PROBLEMS
+    if more > 0:
+        lines.append(f"  and {more} problems more; --json lists them")
+    elif not report.problems:
+        lines.append("  all of it can be read")
     return "\n".join(lines)
 
 
@@ -113,11 +124,9 @@ def demo_text(report: DemoReport, *, kept: bool) -> str:
         "",
     ]
     if report.createdump_size is not None:
-        lines += [
-            "For comparison: the heap dump of the runtime's own createdump takes "
-            f"{size_text(report.createdump_size)}.",
-        ]
-    lines += ["", "The heap dump read back:", verify_text(report.verified)]
+        theirs = size_text(report.createdump_size)
+        lines += [f"The heap dump of the runtime's own createdump takes {theirs}.", ""]
+    lines += ["The heap dump read back:", *verify_text(report.verified).splitlines()[1:]]
     if kept:
         lines += ["", *(dump.path for dump in dumps)]
     return "\n".join(lines)

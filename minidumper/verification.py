@@ -1,0 +1,62 @@
+"""Reopen a dump and prove that its readers find all they need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .clr.client import ClrClient, Progress
+from .clr.dac import find_dac
+from .clr.runtime import find_runtime
+from .dumpfile import open_dump
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was found in a dump, and what is wrong with it."""
+
+    path: str
+    runtime: str
+    """Version of the runtime in the dump; "" where there is none."""
+    counts: dict[str, int]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {
+            "path": self.path,
+            "runtime": self.runtime,
+            "counts": self.counts,
+            "problems": list(self.problems),
+        }
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    dac: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Read every object, type, thread and module of a dump from the file alone.
+
+    `dac` are files or folders with the runtime's DAC, for dumps from elsewhere.
+
+    Raises:
+        DumpFormatError: the file is no dump, or a damaged one.
+        DacNotFoundError, DacUntrustedError: there is no DAC here to read it with.
+        BridgeError: the DAC crashed or hung.
+    """
+    name = os.fspath(path)
+    with open_dump(path) as dump:
+        runtime = find_runtime(dump)
+        if runtime is None:
+            return VerifyReport(name, "", {}, ("no .NET runtime is in the dump",))
+        with (
+            find_dac(runtime, [Path(item) for item in dac]) as component,
+            ClrClient.start(dump, runtime, component) as client,
+        ):
+            found = client.inspect(progress=progress)
+    return VerifyReport(name, runtime.version, found.counts, found.problems)
