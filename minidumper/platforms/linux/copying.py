@@ -8,6 +8,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 BUFFER_SIZE = 8 << 20
@@ -47,29 +48,21 @@ def copy_pieces(
         OSError: the file cannot be written.
     """
     written = 0
-    with (
-        mmap.mmap(-1, BUFFER_SIZE) as first,
-        mmap.mmap(-1, BUFFER_SIZE) as second,
-        ThreadPoolExecutor(1, "minidumper-writer") as writer,
-    ):
-        buffers = [memoryview(first), memoryview(second)]
-        busy: Future[None] | None = None
-        try:
-            for batch in _batches(pieces):
-                _fill(source, batch, buffers[0], failed)
-                if busy:
-                    busy.result()
-                busy = writer.submit(_write, batch, buffers[0], descriptor)
-                buffers.reverse()
-                written += sum(piece.size for piece in batch)
-                if progress:
-                    progress(written)
+    # Not closed: an error on its way out still holds views of them. They go with the last view.
+    buffers = [memoryview(mmap.mmap(-1, BUFFER_SIZE)) for _ in range(2)]
+    busy: Future[None] | None = None
+    with ThreadPoolExecutor(1, "minidumper-writer") as writer:
+        for batch in _batches(pieces):
+            _fill(source, batch, buffers[0], failed)
             if busy:
                 busy.result()
-        finally:
-            writer.shutdown()
-            for buffer in buffers:
-                buffer.release()
+            busy = writer.submit(_write, batch, buffers[0], descriptor)
+            buffers.reverse()
+            written += sum(piece.size for piece in batch)
+            if progress:
+                progress(written)
+        if busy:
+            busy.result()
     return written
 
 
@@ -152,5 +145,6 @@ class MemoryCopy:
         return count
 
     def close(self) -> None:
-        """Give the memory back."""
-        self._memory.close()
+        """Give the memory back; where an error still holds a view of it, with that."""
+        with suppress(BufferError):
+            self._memory.close()
