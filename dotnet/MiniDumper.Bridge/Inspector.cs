@@ -101,8 +101,8 @@ internal sealed unsafe class Inspector(
             foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
             {
                 own++;
-                if (string.IsNullOrEmpty(frame.Method?.Signature) && sos.CodeHeader(frame.InstructionPointer, out _))
-                    Problem($"thread {thread.OSThreadId}: a frame at 0x{frame.InstructionPointer:x} without a method");
+                if (string.IsNullOrEmpty(frame.Method?.Signature) && !HasName(frame.InstructionPointer))
+                    Problem($"thread {thread.OSThreadId}: the method at 0x{frame.InstructionPointer:x} has no name");
             }
 
             if (own == 0)
@@ -115,6 +115,10 @@ internal sealed unsafe class Inspector(
         _counts["threads"] = threads;
         _counts["frames"] = frames;
     }
+
+    /// <summary>ClrMD does not name the stubs that the runtime compiles, the DAC does; native code has no name here.</summary>
+    private bool HasName(ulong address) =>
+        !sos.CodeHeader(address, out CodeHeaderData code) || code.MethodDesc == 0 || sos.MethodDescName(code.MethodDesc);
 
     private void Modules()
     {
@@ -153,7 +157,7 @@ internal sealed unsafe class Inspector(
     /// <summary>What SOS reads of the types: of all that are loaded, and of those of all objects.</summary>
     private void Types()
     {
-        TypeWalk walk = new(reader, sos);
+        TypeWalk walk = new(reader, sos, new ModuleImages(runtime, sos));
         walk.SetThreads(runtime.Threads.Select(thread => thread.Address).ToArray());
         foreach (ClrModule module in runtime.EnumerateModules())
         {

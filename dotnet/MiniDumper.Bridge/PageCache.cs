@@ -6,7 +6,7 @@ namespace MiniDumper.Bridge;
 /// <summary>Pages read once in a pass: most reads are of eight bytes, and each would be a system call.</summary>
 internal sealed class PageCache(MemorySource source)
 {
-    private const int PageSize = 0x1000;
+    public const int PageSize = 0x1000;
 
     /// <summary>Reads longer than this go to the source at once.</summary>
     private const int MaxCachedRead = 4 * PageSize;

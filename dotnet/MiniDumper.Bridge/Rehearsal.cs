@@ -15,11 +15,10 @@ internal sealed class Rehearsal(
     private const uint MaxStructure = 1 << 20;
 
     /// <summary>The DAC keeps a copy of all it reads, so it is flushed after so many types.</summary>
-    private const int TypesBetweenFlushes = 2000;
+    private const int TypesBetweenFlushes = 500;
 
     private const int ObjectsBetweenLooks = 1000;
 
-    private readonly TypeWalk _types = new(reader, sos);
     private Deadline _deadline;
     private long _objects;
     private int _failures;
@@ -27,19 +26,23 @@ internal sealed class Rehearsal(
     public Answer Run(double seconds, RegionBuffer kept)
     {
         _deadline = Deadline.After(seconds);
+        TypeWalk? types = null;
         Flush();
         try
         {
-            // What this reads to find its ranges is code and tables in files, for the most part.
-            Step(() => enumerator.Enumerate(EnumerationMode.Heap, kept, _deadline, IsSound));
-            reader.RecordTo(kept, Reasons.Rehearsed);
-            Step(Structures);
-            Step(Modules);
-            reader.RecordTo(null, Reasons.None);
-            Step(Objects);
-            Flush();
-            reader.RecordTo(kept, Reasons.Rehearsed);
-            Step(Types);
+            Step(() =>
+            {
+                ModuleImages images = new(runtime, sos);
+                // What this reads to find its ranges is mostly code, and so are those in images.
+                enumerator.Enumerate(
+                    EnumerationMode.Heap,
+                    kept,
+                    _deadline,
+                    (address, size) => size <= MaxStructure && !images.Contains(address));
+                types = new TypeWalk(reader, sos, images);
+            });
+            if (types is not null)
+                Walk(types, kept);
         }
         finally
         {
@@ -47,7 +50,20 @@ internal sealed class Rehearsal(
             Flush();
         }
 
-        return new Answer(Describe(), []);
+        return new Answer(Describe(types), []);
+    }
+
+    private void Walk(TypeWalk types, RegionBuffer kept)
+    {
+        reader.RecordTo(kept, Reasons.Rehearsed);
+        Step(Structures);
+        Step(() => Modules(types));
+        // Not of the objects: their pages are dumped by what is in use at the stop.
+        reader.RecordTo(null, Reasons.None);
+        Step(() => Objects(types));
+        Flush();
+        reader.RecordTo(kept, Reasons.Rehearsed);
+        Step(() => Types(types));
     }
 
     /// <summary>Does what may meet torn structures.</summary>
@@ -62,9 +78,6 @@ internal sealed class Rehearsal(
             _failures++;
         }
     }
-
-    /// <summary>Leaves torn sizes out, and files, whose changed pages are dumped as such.</summary>
-    private bool IsSound(ulong address, uint size) => size <= MaxStructure && !reader.IsInFile(address);
 
     /// <summary>The runtime's own lists.</summary>
     private void Structures()
@@ -83,9 +96,9 @@ internal sealed class Rehearsal(
     }
 
     /// <summary>Every module with its assembly, load context and types.</summary>
-    private void Modules()
+    private void Modules(TypeWalk types)
     {
-        _types.SetThreads(runtime.Threads.Select(thread => thread.Address).ToArray());
+        types.SetThreads(runtime.Threads.Select(thread => thread.Address).ToArray());
         foreach (ClrModule module in runtime.EnumerateModules())
         {
             if (_deadline.Passed)
@@ -96,7 +109,7 @@ internal sealed class Rehearsal(
                 sos.Image(module.Address);
                 sos.Assembly(module.AppDomain.Address, module.AssemblyAddress);
                 foreach ((ulong methodTable, int _) in module.EnumerateTypeDefToMethodTableMap())
-                    _types.Add(methodTable);
+                    types.Add(methodTable);
                 if (module.IsDynamic)
                     ReadIl(module);
             });
@@ -117,7 +130,7 @@ internal sealed class Rehearsal(
     }
 
     /// <summary>Adds the types of all objects, which is where generic instances are found.</summary>
-    private void Objects()
+    private void Objects(TypeWalk types)
     {
         if (!runtime.Heap.CanWalkHeap)
             return;
@@ -131,15 +144,15 @@ internal sealed class Rehearsal(
                     if (++_objects % ObjectsBetweenLooks == 0 && _deadline.Passed)
                         return;
                     if (item.Type is { } type)
-                        _types.Add(type.MethodTable);
+                        types.Add(type.MethodTable);
                 }
             });
         }
     }
 
-    private void Types()
+    private void Types(TypeWalk types)
     {
-        for (int i = 1; !_deadline.Passed && _types.VisitNext(); i++)
+        for (int i = 1; !_deadline.Passed && types.VisitNext(); i++)
         {
             if (i % TypesBetweenFlushes == 0)
                 Flush();
@@ -152,11 +165,11 @@ internal sealed class Rehearsal(
         runtime.FlushCachedData();
     }
 
-    private string Describe() => Facts.Write(json =>
+    private string Describe(TypeWalk? types) => Facts.Write(json =>
     {
         json.WriteBoolean("complete", !_deadline.Passed);
-        json.WriteNumber("types", _types.Types);
-        json.WriteNumber("methods", _types.Methods);
+        json.WriteNumber("types", types?.Types ?? 0);
+        json.WriteNumber("methods", types?.Methods ?? 0);
         json.WriteNumber("objects", _objects);
         json.WriteNumber("failures", _failures);
     });

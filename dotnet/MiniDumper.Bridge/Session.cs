@@ -26,9 +26,9 @@ public sealed class Session
     /// <summary>Opens the target's memory and loads its DAC, which stays loaded.</summary>
     /// <param name="arguments">
     /// A JSON object: <c>handles</c> {memory, copies}, <c>memory</c> {is_process, table of [start, end,
-    /// offset], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>files</c> of [start,
-    /// end], sorted and disjoint, <c>runtime</c> {path, start, end, version}, <c>dac</c> (a path) and
-    /// <c>skip</c> (names of steps to leave out: stacks, rehearsal).
+    /// offset], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>runtime</c> {path,
+    /// start, end, version}, <c>dac</c> (a path) and <c>skip</c> (names of steps to leave out: stacks,
+    /// rehearsal, stack_roots).
     /// </param>
     public Session(string arguments)
     {
@@ -41,11 +41,9 @@ public sealed class Session
             description.GetProperty("end").GetUInt64());
         IEnumerable<TargetModule> modules = root.GetProperty("modules").EnumerateArray()
             .Select(row => new TargetModule(row[0].GetString()!, row[1].GetUInt64(), row[2].GetUInt64()));
-        List<(ulong, ulong)> files =
-            [.. root.GetProperty("files").EnumerateArray().Select(row => (row[0].GetUInt64(), row[1].GetUInt64()))];
         HashSet<string> skip = [.. root.GetProperty("skip").EnumerateArray().Select(name => name.GetString()!)];
 
-        _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules, files);
+        _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules);
         Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
         _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
         SosDac sos = new(dac);

@@ -144,7 +144,7 @@ internal sealed unsafe class SosDac : ComObject
                 return false;
         }
 
-        Name(22, methodDesc);
+        MethodDescName(methodDesc);
         if (_sos7 is not null)
         {
             byte* version = stackalloc byte[24]; // DacpReJitData2, DacpProfilerILData
@@ -157,6 +157,8 @@ internal sealed unsafe class SosDac : ComObject
 
         return true;
     }
+
+    public bool MethodDescName(ulong methodDesc) => Name(22, methodDesc);
 
     /// <summary>The native code of all tiers of a method's current version.</summary>
     public int TieredVersions(ulong methodDesc, ulong rejitId, Span<TieredVersion> versions)
@@ -186,9 +188,9 @@ internal sealed unsafe class SosDac : ComObject
     [UnmanagedCallersOnly]
     private static int NextClause(uint index, uint count, void* clause, void* token) => 1;
 
-    private void Name(int slot, ulong of)
+    private bool Name(int slot, ulong of)
     {
         uint length;
-        Get(slot, of, NameLength, _name, &length);
+        return Get(slot, of, NameLength, _name, &length);
     }
 }

@@ -13,30 +13,15 @@ internal sealed class TargetDataReader : IDataReader
     private readonly PageCache _cache;
     private readonly Dictionary<uint, byte[]> _contexts = [];
     private readonly ModuleInfo[] _modules;
-    private readonly ulong[] _fileStarts;
-    private readonly ulong[] _fileEnds;
     private RegionBuffer? _recorder;
     private Reasons _reasons;
 
-    /// <param name="source">Where the bytes are.</param>
-    /// <param name="processId">The target's.</param>
-    /// <param name="modules">The images in it.</param>
-    /// <param name="files">Where files are mapped: sorted and disjoint.</param>
-    public TargetDataReader(
-        MemorySource source,
-        int processId,
-        IEnumerable<ModuleInfo> modules,
-        IReadOnlyCollection<(ulong Start, ulong End)> files)
+    public TargetDataReader(MemorySource source, int processId, IEnumerable<ModuleInfo> modules)
     {
         _cache = new PageCache(source);
         _modules = modules.ToArray();
-        _fileStarts = files.Select(file => file.Start).ToArray();
-        _fileEnds = files.Select(file => file.End).ToArray();
         ProcessId = processId;
     }
-
-    /// <summary>Number of reads that got fewer bytes than asked for.</summary>
-    public int Failures { get; private set; }
 
     /// <summary>What every failed read missed: address and size of the request; null where nobody wants to know.</summary>
     public List<(ulong Address, int Size)>? Missing { get; set; }
@@ -75,14 +60,6 @@ internal sealed class TargetDataReader : IDataReader
     /// <summary>Reads from another copy of the same address space from now on.</summary>
     public void SwitchTo(MemorySource source) => _cache.SwitchTo(source);
 
-    /// <summary>Whether a file is mapped at an address.</summary>
-    public bool IsInFile(ulong address)
-    {
-        int row = Array.BinarySearch(_fileStarts, address);
-        row = row >= 0 ? row : ~row - 1;
-        return row >= 0 && address < _fileEnds[row];
-    }
-
     public IEnumerable<ModuleInfo> EnumerateModules() => _modules;
 
     public bool GetThreadContext(uint threadID, uint contextFlags, Span<byte> context)
@@ -99,12 +76,9 @@ internal sealed class TargetDataReader : IDataReader
         int done = _cache.Read(address, buffer);
         if (done > 0)
             _recorder?.Add(address, address + (uint)done, _reasons);
-        if (done < buffer.Length)
-        {
-            Failures++;
+        // ClrMD reads ahead in large pieces, beyond the end of a segment too.
+        if (done == 0 || (done < buffer.Length && buffer.Length <= PageCache.PageSize))
             Missing?.Add((address, buffer.Length));
-        }
-
         return done;
     }
 

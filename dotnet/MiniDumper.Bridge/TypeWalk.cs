@@ -7,7 +7,7 @@ namespace MiniDumper.Bridge;
 /// Reads of types, fields and methods what SOS's dumpmt, dumpclass, dumpmd, ip2md, ehinfo and gcinfo
 /// read. Code in the images of files is left to those files.
 /// </summary>
-internal sealed class TypeWalk(TargetDataReader reader, SosDac sos)
+internal sealed class TypeWalk(TargetDataReader reader, SosDac sos, ModuleImages images)
 {
     private const int MaxFields = 1 << 16;
     private const int SlotsAtOnce = 64;
@@ -128,7 +128,7 @@ internal sealed class TypeWalk(TargetDataReader reader, SosDac sos)
 
         bool known = sos.CodeHeader(address, out CodeHeaderData header);
         sos.MethodDesc(methodDesc, address, out _);
-        if (!known || reader.IsInFile(address))
+        if (!known || images.Contains(address))
             return;
 
         sos.ExceptionClauses(address);

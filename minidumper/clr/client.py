@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
-from ..ranges import Reason, ReasonedRange, joined
+from ..ranges import Reason, ReasonedRange
 from ..target import MemorySource, Target, ThreadInfo
 from .dac import Dac
 from .host import find_host
@@ -125,8 +125,8 @@ class ClrClient:
     ) -> Self:
         """Start a worker that loads everything while the caller goes on.
 
-        `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out:
-        "stack_roots", "rehearsal". `command` starts a worker of a frozen program: it gets one
+        `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out that
+        can crash the DAC: "rehearsal", "stacks", and "stack_roots" of an inspection. `command` starts a worker of a frozen program: it gets one
         more argument and must call `worker.main` with it and `platforms`.
 
         Raises:
@@ -237,7 +237,6 @@ class ClrClient:
         request = {
             "pid": target.pid,
             "modules": [[m.path, m.base, m.end] for m in target.modules()],
-            "files": joined((r.start, r.end, None) for r in target.regions() if r.is_file),
             "runtime": {
                 "path": runtime.path,
                 "start": runtime.base,
