@@ -126,8 +126,9 @@ class ClrClient:
         """Start a worker that loads everything while the caller goes on.
 
         `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out that
-        can crash the DAC: "rehearsal", "stacks", and "stack_roots" of an inspection. `command` starts a worker of a frozen program: it gets one
-        more argument and must call `worker.main` with it and `platforms`.
+        can crash the DAC: "rehearsal", "stacks", and "stack_roots" of an inspection. `command`
+        starts a worker of a frozen program: it gets one more argument, and must call
+        `worker.main` with it and `platforms`.
 
         Raises:
             HostRuntimeNotFoundError: there is no .NET for it.
