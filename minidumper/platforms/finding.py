@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -52,10 +53,11 @@ def candidates() -> Iterator[Candidate]:
 
 def candidate(pid: int, name: str, arguments: Sequence[str]) -> Candidate:
     """A process by its own name, its program's, and that of the .dll which dotnet runs."""
-    words = [name, *arguments[:1]]
-    words += [word for word in arguments[1:] if word.lower().endswith(".dll")][:1]
-    names = frozenset(_plain(os.path.basename(word)) for word in words)
-    return Candidate(pid, names - {""}, " ".join(arguments) or name)
+    names = {_plain(os.path.basename(word)) for word in (name, *arguments[:1])}
+    if "dotnet" in names:  # and not "sudo dotnet MyApp.dll" or "minidumper -mh MyApp.dll"
+        dlls = (word for word in arguments[1:] if word.lower().endswith(".dll"))
+        names.update(_plain(os.path.basename(word)) for word in itertools.islice(dlls, 1))
+    return Candidate(pid, frozenset(names - {""}), " ".join(arguments) or name)
 
 
 def find_pid(name: str, among: Iterable[Candidate]) -> int:
