@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ COMMANDS = ("demo", "doctor", "info", "ps", "verify")
 def main() -> int:
     """Run the command line of this process; returns the exit code."""
     platforms.prefer_to_be_killed()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text, nor a locale UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     _interrupt_on("SIGTERM")
     _interrupt_on("SIGHUP")
     return run(sys.argv[1:])

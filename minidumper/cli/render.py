@@ -36,7 +36,7 @@ _LISTED_PROBLEMS = 20
 
 def as_json(value: object) -> str:
     """Indented JSON, as it is for machines and still read by people."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2)
 
 
 def size_text(size: int) -> str:

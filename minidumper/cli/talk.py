@@ -63,8 +63,7 @@ def data(value: object) -> None:
 
 def _write(text: str) -> None:
     try:
-        click.echo(text)
-        sys.stdout.flush()
+        print(text, flush=True)
     except BrokenPipeError:  # its reader went away, which is no error of ours
         # Python flushes once more at its end (docs.python.org/3/library/signal.html, SIGPIPE).
         with open(os.devnull, "w") as nowhere:
@@ -72,19 +71,23 @@ def _write(text: str) -> None:
 
 
 def complain(err: BaseException, what: str, hint: str = "") -> None:
-    """One line for an error, one for its hint; with -v where it came from."""
+    """One line for an error, one for its hint; with -v all of both, and where it came from."""
+    verbose = _LOG.isEnabledFor(logging.DEBUG)
+    if not verbose:
+        what, hint = (text.strip().partition("\n")[0] for text in (what, hint))
     click.echo(f"minidumper: error: {what}", err=True)
     if isinstance(err, AmbiguousTargetError):
         for pid, command in err.candidates:
             click.echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}", err=True)
     if hint:
         click.echo(f"hint: {hint}", err=True)
-    if _LOG.isEnabledFor(logging.DEBUG):
+    if verbose:
         click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
 
 
 def _on_a_terminal() -> bool:
-    return sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
+    # There is no standard error at all where it was closed: 2>&-
+    return sys.stderr is not None and sys.stderr.isatty() and _LOG.isEnabledFor(logging.INFO)
 
 
 @contextlib.contextmanager

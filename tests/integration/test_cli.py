@@ -129,6 +129,26 @@ def test_verbose_tells_the_steps(target: int, folder: Path) -> None:
     assert all(line.startswith("minidumper: ") for line in done.stderr.splitlines())
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", ">&- 2>/dev/null"])
+def test_streams_that_are_closed(target: int, folder: Path, closed: str) -> None:
+    done = cli("-ma", target, cwd=folder, prefix=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = folder.iterdir()
+    with open_dump(path) as dump:
+        assert dump.pid == target
+
+
+def test_a_path_that_is_no_text(target: int, folder: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    (folder / odd).mkdir()
+    english = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = cli("-ma", "-o", odd, target, cwd=folder, env=english)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = cli("-ma", "--json", "-o", odd, target, cwd=folder, env=english)
+    assert Path(json.loads(done.stdout)["path"]).parent == folder / odd
+    assert len(list((folder / odd).iterdir())) == 2
+
+
 @pytest.mark.parametrize("pattern", ["md-only-one", "MD-only-*.exe", "md-????-one"])
 def test_a_process_by_name(tmp_path: Path, folder: Path, pattern: str) -> None:
     with sleeper(tmp_path, "md-only-one") as pid:
@@ -220,6 +240,22 @@ def test_signals_leave_the_target_running(target: int, folder: Path, number: int
         f"minidumper: process {target} runs on",
         "minidumper: interrupted",
     ]
+    (path,) = folder.iterdir()
+    assert out.startswith(f"{path}\n")
+
+
+def test_a_target_that_ends_between_two_dumps(folder: Path) -> None:
+    with (
+        subprocess.Popen(["sleep", "600"]) as target,
+        commands.started("-ma", "-n", 2, "-s", 1, target.pid, cwd=folder) as process,
+    ):
+        assert process.stderr
+        assert process.stderr.readline() == "minidumper: next dump in 1 s; Ctrl+C ends\n"
+        target.kill()
+        target.wait()
+        out, err = process.communicate()
+    assert process.returncode == 3
+    assert err == f"minidumper: error: process {target.pid} ended\n"
     (path,) = folder.iterdir()
     assert out.startswith(f"{path}\n")
 

@@ -196,6 +196,12 @@ def test_other_errors_are_one_line_too(run: Any, failing: Any) -> None:
     assert "-v" in ran.err
 
 
+def test_a_hint_of_many_lines_is_cut_but_for_v(run: Any, failing: Any) -> None:
+    failing(minidumper.BridgeError("the CLR side ended", hint="Fatal error.\n   at A\n   at B\n"))
+    assert run("-mh 42").err == "minidumper: error: the CLR side ended\nhint: Fatal error.\n"
+    assert "   at B\n" in run("-mh -v 42").err
+
+
 def test_v_shows_where_an_error_is_from(run: Any, failing: Any) -> None:
     failing(ZeroDivisionError("division by zero"))
     assert "Traceback" in run("-mh -v 42").err
