@@ -12,7 +12,7 @@ import click
 from . import options, render, talk
 
 if TYPE_CHECKING:
-    from ..dumpinfo import DumpInfo
+    from ..dumpinfo import DumpInfo, RuntimeRow
 
 _LABEL_WIDTH = 12
 
@@ -84,6 +84,26 @@ def _runtime(info: DumpInfo) -> Iterator[tuple[str, str]]:
     yield "build id", runtime.build_id
     yield "DAC", runtime.dac or runtime.dac_missing
     yield "", runtime.dac_hint
+    if runtime.unreadable:
+        yield "GC heap", f"cannot be read: {runtime.unreadable}"
+    elif runtime.dac:
+        yield "GC heap", _heap(runtime)
+        yield "metadata", _metadata(runtime)
+
+
+def _heap(runtime: RuntimeRow) -> str:
+    if not runtime.heap_held:
+        return "none: stacks can be read, objects cannot"
+    held = f"{render.size_text(runtime.heap_held)} of {render.size_text(runtime.heap)}"
+    whole = runtime.heap_held == runtime.heap
+    return held + (": objects can be read" if whole else ": few objects can be read")
+
+
+def _metadata(runtime: RuntimeRow) -> str:
+    if not runtime.metadata_held:
+        return "none: types have no names where the application's files are not at hand"
+    held = render.size_text(runtime.metadata_held)
+    return f"{held} of {render.size_text(runtime.metadata)}"
 
 
 def _threads(info: DumpInfo) -> Iterator[tuple[str, str]]:

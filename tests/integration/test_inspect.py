@@ -54,6 +54,9 @@ def test_gcores_core(target: targets.Running, tmp_path: Path) -> None:
     assert info.runtime.version == "10.0.14"
     assert info.runtime.dac == str(runtimes.dac("10.0.14"))
     assert info.stopped_by == ""
+    # gcore leaves out pages of files that were not written, the metadata among them.
+    assert info.runtime.heap_held == info.runtime.heap > 1_000_000
+    assert info.runtime.metadata_held == 0
 
 
 @pytest.mark.gate("ptrace")
@@ -74,6 +77,8 @@ def test_createdumps_core(version: str, tmp_path: Path) -> None:
         modules = {row.path: row.build_id for row in info.modules}
         runtime = runtimes.framework(version) / "libcoreclr.so"
         assert modules[str(runtime)] == _build_id(runtime)
+        assert info.runtime.heap_held < 100_000
+        assert info.runtime.unreadable == ""
 
 
 @pytest.mark.gate("kernel-cores", "gcc")

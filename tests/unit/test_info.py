@@ -25,6 +25,15 @@ from minidumper.formats.elfnotes import (
     MappedFile,
     ProcessInfo,
 )
+from minidumper.formats.minidump import (
+    ExceptionInfo,
+    MinidumpStreams,
+    MiscInfo,
+    Module,
+    SystemInfo,
+    Thread,
+)
+from minidumper.formats.minidump_writer import layout as minidump_layout
 
 RECORD = 0x7000_0010
 NOTES_AT = EHDR.size + 3 * PHDR.size
@@ -104,6 +113,38 @@ def test_json_has_every_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert told["threads"] == [{"tid": 100, "ip": 0, "sp": 0, "name": ""}]
     assert told["modules"][0]["path"] == "/lib/a.so"
     assert told["runtime"] is None
+
+
+def test_a_minidump_tells_its_streams_and_its_exception(tmp_path: Path) -> None:
+    version = struct.pack("<13I", 0xFEEF04BD, 0x10000, 0xA0000, 0xE0029, *[0] * 9)
+    streams = MinidumpStreams(
+        system=SystemInfo(9),
+        misc=MiscInfo(4711, build="20348.1", debugger_build="dbgcore 10"),
+        modules=(Module(0x7FF6_0000_0000, 0x20000, "C:\\app\\app.exe", 1, 2, version),),
+        threads=(Thread(100, bytes(1232), name="main"),),
+        exception=ExceptionInfo(100, 0xE0434352, 0x1234),
+    )
+    plan = minidump_layout(streams, [(0x1_0000, 0x1_2000)], timestamp=1_700_000_000)
+    path = tmp_path / "app.dmp"
+    path.write_bytes(plan.header.ljust(plan.file_size, b"\0"))
+    info = dump_info(path)
+    assert (info.format, info.architecture, info.writer) == ("minidump", "x64", "dbgcore 10")
+    assert (info.pid, info.name, info.time) == (4711, "app", "2023-11-14T22:13:20+00:00")
+    assert info.stopped_by == "exception 0xe0434352 (a CLR exception) at 0x1234 in thread 100"
+    assert [(row.tid, row.name) for row in info.threads] == [(100, "main")]
+    assert [(row.path, row.version) for row in info.modules] == [
+        ("C:\\app\\app.exe", "10.0.14.41"),
+    ]
+    assert "ExceptionStream" in [row.name for row in info.contents]
+    assert (info.memory_blocks, info.memory_size) == (1, 0x2000)
+    assert "app.exe" in lines(info)
+
+
+def test_our_own_minidump_is_named_as_ours(tmp_path: Path) -> None:
+    plan = minidump_layout(MinidumpStreams(own=OWN), [])
+    path = tmp_path / "app.dmp"
+    path.write_bytes(plan.header.ljust(plan.file_size, b"\0"))
+    assert dump_info(path).writer == "minidumper 1.2"
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

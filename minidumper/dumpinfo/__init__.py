@@ -1,0 +1,105 @@
+"""What a dump file is: who wrote it, of which process, what is in it and what it is good for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from ..dumpfile import DumpFile, open_dump
+from ..errors import DumpFormatError, MemoryFaultError
+from ..formats.elfimage import build_id, read_image
+from ..formats.minidump import MAGIC
+from ..formats.peimage import read_pe
+from ..target import ModuleInfo
+from . import core, windows
+from .records import DumpInfo, ModuleRow, RuntimeRow, ThreadRow
+from .runtime import runtime_row
+
+__all__ = ["DumpInfo", "RuntimeRow", "dump_info"]
+
+
+def dump_info(path: str | os.PathLike[str], dac: Sequence[Path] = ()) -> DumpInfo:
+    """What a dump file is, of any writer; `dac` are files and folders that may have its DAC.
+
+    Raises:
+        DumpFormatError: it cannot be opened, is no dump of a known format, is cut or damaged.
+    """
+    with open_dump(path) as dump:
+        try:
+            with open(path, "rb") as file:
+                return _info(dump, file, dac)
+        except OSError as err:
+            raise DumpFormatError(f"cannot read {dump.path}: {err.strerror}") from err
+
+
+def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
+    stat = os.fstat(file.fileno())
+    is_minidump = file.read(len(MAGIC)) == MAGIC
+    told = windows.particulars(file) if is_minidump else core.particulars(dump, file)
+    own = dump.note or {}
+    blocks = dump.memory_source().table
+    return DumpInfo(
+        path=dump.path,
+        size=stat.st_size,
+        # st_blocks counts 512 bytes, stat(2); Windows has none.
+        disk_size=getattr(stat, "st_blocks", -(-stat.st_size // 512)) * 512,
+        format="minidump" if is_minidump else "ELF core",
+        architecture=told.architecture,
+        writer=f"minidumper {_text(own.get('version'))}".strip() if own else told.writer,
+        mode=_text(own.get("mode")),
+        time=_text(own.get("time")) or told.time or _iso(stat.st_mtime),
+        pid=dump.pid,
+        name=dump.name,
+        arguments=dump.process.args.strip() if dump.process else "",
+        threads=[ThreadRow(t.tid, t.ip, t.sp, t.name) for t in dump.threads()],
+        modules=[_module(dump, module) for module in dump.modules()],
+        stopped_by=told.stopped_by,
+        contents=told.contents,
+        memory_blocks=len(blocks),
+        memory_size=sum(end - start for start, end, _ in blocks),
+        warnings=_own_warnings(own),
+        facts=_own_facts(own),
+        runtime=runtime_row(dump, dac),
+    )
+
+
+def _module(dump: DumpFile, module: ModuleInfo) -> ModuleRow:
+    """A module with its GNU build id, or the key that symbol servers have a PE image under."""
+    key = module.build_id
+    try:
+        image = read_image(dump.memory.read, module.base)
+        if image:
+            key = build_id(image)
+        elif pe := read_pe(dump.memory.read, module.base):
+            key = pe.build_id
+    except MemoryFaultError:  # its headers or notes are not in the file
+        pass
+    return ModuleRow(module.path, module.base, module.end, module.version, key)
+
+
+def _own_warnings(own: Mapping[str, object]) -> list[str]:
+    """The warnings in our note: any JSON may stand there."""
+    rows = own.get("warnings")
+    return [
+        f"{_text(row.get('stage'))}: {_text(row.get('message'))}"
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    ]
+
+
+def _own_facts(own: Mapping[str, object]) -> dict[str, object]:
+    clr = own.get("clr")
+    facts = dict(clr) if isinstance(clr, dict) else {}
+    facts |= {key: own[key] for key in ("pause_s", "async", "totals") if key in own}
+    return facts
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
