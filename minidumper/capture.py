@@ -139,7 +139,7 @@ class Capture:
                     done = self._inside_stop(stop, inside, committed=last)
             except BridgeError as err:
                 _LOG.debug("the CLR side failed, and starts anew: %s", err)
-                self._planner.restart_without_roots(err)
+                self._planner.restart_without(("rehearsal", "stacks"), err)
                 continue
             stop.pause_s = time.monotonic() - began
             stop.warnings += self.target.warnings

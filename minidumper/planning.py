@@ -88,27 +88,25 @@ class Planner:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
 
         Raises:
-            BridgeError: the worker fails even without the steps that are known to crash.
+            BridgeError: the worker fails even without that walk.
         """
         if self._client is None:
             return
         try:
             self._client.rehearse(REHEARSAL_BUDGET_S)
         except BridgeError as err:
-            self.restart_without_roots(err)
+            self.restart_without(("rehearsal",), err)
 
-    def restart_without_roots(self, err: BridgeError) -> None:
-        """Start a new worker after one crashed, without the step that is known to crash the DAC.
+    def restart_without(self, steps: tuple[str, ...], err: BridgeError) -> None:
+        """Start a new worker that leaves out the steps in which one crashed.
 
         Raises:
-            BridgeError: that step was left out already.
+            BridgeError: they were left out already.
         """
-        if self._skip:
+        if self._skip == steps:
             raise err
-        # Walking the roots of a thread inside exception dispatch can crash the DAC
-        # (docs/architecture.md, "The DAC can crash").
-        self._skip = ("stack_roots",)
-        self.warnings.append(CaptureWarning("clr", f"stack roots left out: {err}"))
+        self._skip = steps
+        self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
         self.close()
         self._start()
         self.rehearse()

@@ -8,7 +8,7 @@ namespace MiniDumper.Bridge;
 
 /// <summary>Reads a dump as ClrMD and SOS do, and tells what they would not find.</summary>
 internal sealed unsafe class Inspector(
-    TargetDataReader reader, SosDac sos, StackWalk stacks, ClrRuntime runtime, HashSet<string> skip)
+    TargetDataReader reader, SosDac sos, StackWalk stacks, ClrRuntime runtime)
 {
     private const int ObjectsBetweenReports = 100_000;
     private const int TypesBetweenFlushes = 500;
@@ -101,8 +101,8 @@ internal sealed unsafe class Inspector(
             foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
             {
                 own++;
-                if (string.IsNullOrEmpty(frame.Method?.Signature) && !HasName(frame.InstructionPointer))
-                    Problem($"thread {thread.OSThreadId}: the method at 0x{frame.InstructionPointer:x} has no name");
+                if (!IsWhole(frame))
+                    Problem($"thread {thread.OSThreadId}: no name or GC info for the method at 0x{frame.InstructionPointer:x}");
             }
 
             if (own == 0)
@@ -116,9 +116,19 @@ internal sealed unsafe class Inspector(
         _counts["frames"] = frames;
     }
 
-    /// <summary>ClrMD does not name the stubs that the runtime compiles, the DAC does; native code has no name here.</summary>
-    private bool HasName(ulong address) =>
-        !sos.CodeHeader(address, out CodeHeaderData code) || code.MethodDesc == 0 || sos.MethodDescName(code.MethodDesc);
+    /// <summary>
+    /// Whether a frame's method has its name and its GC info, from which its roots are found; native code
+    /// has neither. Stubs that the runtime compiles have names from the DAC alone. The roots themselves are
+    /// not walked: in the middle of an exception's dispatch that crashes the DAC.
+    /// </summary>
+    private bool IsWhole(ClrStackFrame frame)
+    {
+        if (!sos.CodeHeader(frame.InstructionPointer, out CodeHeaderData code) || code.MethodDesc == 0)
+            return true;
+
+        bool named = !string.IsNullOrEmpty(frame.Method?.Signature) || sos.MethodDescName(code.MethodDesc);
+        return named && reader.Read(code.GcInfo, out byte _);
+    }
 
     private void Modules()
     {
@@ -184,8 +194,6 @@ internal sealed unsafe class Inspector(
         _counts["handles"] = runtime.EnumerateHandles().Count();
         _counts["finalizable"] = runtime.Heap.EnumerateFinalizableObjects().Count();
         _counts["sync_blocks"] = runtime.Heap.EnumerateSyncBlocks().Count();
-        if (!skip.Contains("stack_roots"))
-            _counts["stack_roots"] = runtime.Threads.Sum(thread => stacks.Roots(thread.OSThreadId));
     }
 
     private void Problem(string text)

@@ -28,7 +28,7 @@ public sealed class Session
     /// A JSON object: <c>handles</c> {memory, copies}, <c>memory</c> {is_process, table of [start, end,
     /// offset], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>runtime</c> {path,
     /// start, end, version}, <c>dac</c> (a path) and <c>skip</c> (names of steps to leave out: stacks,
-    /// rehearsal, stack_roots).
+    /// rehearsal).
     /// </param>
     public Session(string arguments)
     {
@@ -48,10 +48,10 @@ public sealed class Session
         _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
         SosDac sos = new(dac);
         RegionEnumerator enumerator = new(dac);
-        StackWalk stacks = new(dac, sos);
+        StackWalk stacks = new(dac);
         _collector = new Collector(_reader, sos, stacks, _runtime, enumerator, skip);
         _rehearsal = new Rehearsal(_reader, sos, _runtime, enumerator);
-        _inspector = new Inspector(_reader, sos, stacks, _runtime, skip);
+        _inspector = new Inspector(_reader, sos, stacks, _runtime);
         _rehearses = !skip.Contains("rehearsal");
     }
 

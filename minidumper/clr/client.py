@@ -12,7 +12,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe, reduction
+from multiprocessing import Pipe
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +21,7 @@ from ..plan import CaptureWarning
 from ..ranges import Reason, ReasonedRange
 from ..target import MemorySource, Target, ThreadInfo
 from .dac import Dac
+from .handles import give, handle_of
 from .host import find_host
 from .runtime import Runtime
 
@@ -65,7 +66,7 @@ class Inspection(NamedTuple):
     """What the readers of a dump find: `problems` has a line for each thing that they would not.
 
     `counts` has objects, unknown_objects, types, methods, threads, frames, modules, handles,
-    finalizable, sync_blocks, stack_roots and missing_reads.
+    finalizable, sync_blocks and missing_reads.
     """
 
     counts: dict[str, int]
@@ -125,10 +126,9 @@ class ClrClient:
     ) -> Self:
         """Start a worker that loads everything while the caller goes on.
 
-        `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out that
-        can crash the DAC: "rehearsal", "stacks", and "stack_roots" of an inspection. `command`
-        starts a worker of a frozen program: it gets one more argument, and must call
-        `worker.main` with it and `platforms`.
+        `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out in
+        which a DAC crashed: "rehearsal", "stacks". `command` starts a worker of a frozen program:
+        it gets one more argument, and must call `worker.main` with it and `platforms`.
 
         Raises:
             HostRuntimeNotFoundError: there is no .NET for it.
@@ -277,7 +277,7 @@ class ClrClient:
             self._channel.send_bytes(json.dumps(request).encode())
             self._channel.send_bytes(data)
             for handle in handles.values():
-                reduction.send_handle(self._channel, handle, self._process.pid)
+                give(self._channel, handle, self._process.pid)
 
     def _receive(
         self, command: str, deadline_s: float, progress: Progress | None
@@ -366,9 +366,9 @@ def _memory(source: MemorySource) -> dict[str, Any]:
 
 
 def _handles(source: MemorySource) -> dict[str, int]:
-    handles = {"memory": source.descriptor}
+    handles = {"memory": handle_of(source)}
     if source.copies:
-        handles["copies"] = source.copies.descriptor
+        handles["copies"] = handle_of(source.copies)
     return handles
 
 

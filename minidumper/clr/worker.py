@@ -11,8 +11,10 @@ import ctypes
 import json
 import os
 import sys
-from multiprocessing import connection, reduction
+from multiprocessing import connection
 from typing import Any, NoReturn, Protocol
+
+from .handles import take
 
 
 class WorkerSystem(Protocol):
@@ -52,7 +54,7 @@ class Worker:
 
     def _answer(self, request: dict[str, Any], data: bytes) -> tuple[str, bytes]:
         for name in request.get("handles", {}):
-            request["handles"][name] = self._receive_handle()
+            request["handles"][name] = take(self._channel)
         if "dac" in request.get("handles", {}):  # its path may be closed to us by now
             request["dac"] = f"/proc/self/fd/{request['handles']['dac']}"
         command, arguments = request.pop("command"), json.dumps(request)
@@ -69,11 +71,6 @@ class Worker:
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._channel.send_bytes(json.dumps({"progress": [stage, done, total]}).encode())
-
-    def _receive_handle(self) -> int:
-        # Of the connection's class the type stubs know the system's own only.
-        channel: Any = self._channel
-        return reduction.recv_handle(channel)
 
     def _send(self, facts: str, columns: bytes) -> None:
         self._channel.send_bytes(facts.encode())
