@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from . import paths, runtimes
+from . import paths, runtimes, wine
 
 Gate = Callable[[], str]
 """Returns why the gate is closed, "" when it is open."""
@@ -137,7 +137,7 @@ GATES: dict[str, Gate] = {
     "mingw": lambda: _program("x86_64-w64-mingw32-gcc")() or _program("i686-w64-mingw32-gcc")(),
     "gdb": _program("gdb"),
     "lldb": _program("lldb"),
-    "wine": _program("wine"),
+    "wine": lambda: wine.missing(),
     "chromium": _program("chromium"),
 }
 

@@ -1,0 +1,269 @@
+"""Dumps through MiniDumpWriteDump and without it, read by `minidump` and held against the plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from minidump.minidumpfile import MinidumpFile
+
+from minidumper.capture import write_dump
+from minidumper.errors import CaptureError, OutputError
+from minidumper.formats.minidump import OWN_STREAM
+from minidumper.formats.minidump_reader import read_minidump
+from minidumper.plan import DumpMode, DumpPlan
+from minidumper.platforms.windows import capture, dbghelp
+from minidumper.platforms.windows.backend import WindowsBackend
+from minidumper.platforms.windows.capture import MinidumpImage
+from minidumper.platforms.windows.planhandler import PlanHandler
+from minidumper.platforms.windows.process import WindowsProcess
+from minidumper.platforms.windows.sinks import Sink
+from minidumper.ranges import MemoryRange, Reason, ReasonedRange, joined
+from tests.support.targets import Running
+
+from .programs import python, running
+
+Segments = list[tuple[int, int]]
+OWN = {"mode": "test", "text": "wörd"}
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Running]:
+    with running() as program:
+        yield program
+        assert program.alive()
+
+
+@pytest.fixture
+def target(program: Running) -> Iterator[WindowsProcess]:
+    with WindowsProcess(program.process.pid) as target:
+        yield target
+
+
+def full_plan(target: WindowsProcess) -> DumpPlan:
+    ranges = [
+        ReasonedRange(region.start, region.end, Reason.ALL_MEMORY)
+        for region in target.regions()
+        if region.readable
+    ]
+    return DumpPlan(DumpMode.FULL, tuple(ranges))
+
+
+def sparse_plan(target: WindowsProcess) -> DumpPlan:
+    """Every other page of what is private, and the headers of all images."""
+    ranges = []
+    for region in target.regions():
+        if region.private_anonymous and region.readable:
+            pages = range(region.start, min(region.end, region.start + (4 << 20)), 8192)
+            ranges += [ReasonedRange(page, page + 4096, Reason.DAC_READ) for page in pages]
+        elif region.is_file and region.offset == 0:
+            ranges.append(ReasonedRange(region.start, region.start + 4096, Reason.MODULE_HEADER))
+    return DumpPlan(DumpMode.HEAP, tuple(ranges))
+
+
+def prepared(target: WindowsProcess, plan: DumpPlan) -> MinidumpImage:
+    return target.image(plan, target.regions(), target.threads(), runtime_base=0)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[MinidumpFile]:
+    """The file as an outside reader has it; that one forgets to close it."""
+    dump = MinidumpFile.parse(str(path))
+    try:
+        yield dump
+    finally:
+        dump.file_handle.close()
+
+
+def segments(path: Path) -> Segments:
+    """What the file holds: neighbours joined."""
+    with opened(path) as dump:
+        memory = dump.memory_segments_64.memory_segments
+    return joined_pairs((s.start_virtual_address, s.end_virtual_address) for s in memory)
+
+
+def joined_pairs(pairs: Iterator[tuple[int, int]]) -> Segments:
+    return [(start, end) for start, end in joined((*pair, None) for pair in sorted(pairs))]
+
+
+def planned(plan: DumpPlan) -> Segments:
+    return joined_pairs((r.start, r.end) for r in plan.ranges)
+
+
+def own_stream(path: Path) -> object:
+    with open(path, "rb") as file:
+        (stream,) = [s for s in read_minidump(file).directory if s.type == OWN_STREAM]
+        file.seek(stream.offset)
+        return json.loads(file.read(stream.size))
+
+
+@pytest.mark.parametrize("writer", ["dbghelp", "native"])
+@pytest.mark.parametrize("plan_of", [full_plan, sparse_plan])
+def test_the_file_holds_exactly_the_plan(
+    target: WindowsProcess,
+    tmp_path: Path,
+    writer: str,
+    plan_of: Callable[[WindowsProcess], DumpPlan],
+) -> None:
+    target.writer = writer
+    path = tmp_path / "dump.dmp"
+    with target.stopped(), WindowsBackend().output(str(path), overwrite=False) as output:
+        threads = target.threads()
+        plan = plan_of(target)
+        image = prepared(target, plan)
+        image.write(target.memory, output.descriptor)
+        image.seal(output.descriptor, OWN)
+        assert output.commit() >= plan.size
+        live = [(start, target.memory.read(start, 64)) for start, _, _ in plan.ranges[::50]]
+    assert image.warnings == []
+    assert path.stat().st_size == image.file_size
+    assert segments(path) == planned(plan)
+    assert own_stream(path) == OWN
+    with opened(path) as dump:
+        reader = dump.get_reader()
+        assert [reader.read(start, 64) for start, _ in live] == [data for _, data in live]
+        assert {t.ThreadId for t in dump.threads.threads} == {t.tid for t in threads}
+        names = [m.name.rpartition("\\")[2] for m in dump.modules.modules]
+        assert "coreclr.dll" in names
+    with open(path, "rb") as file:
+        read = read_minidump(file).streams
+    assert [t.context for t in read.threads] == [t.context for t in threads]
+    assert [t.teb for t in read.threads] == [t.teb for t in threads]
+    assert ".NET Finalizer" in {t.name for t in read.threads}
+
+
+def test_a_copy_is_written_after_the_stop(
+    program: Running, target: WindowsProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "dump.dmp"
+    with target.stopped():
+        plan = full_plan(target)
+        image = prepared(target, plan)
+        copy = image.copy(target.memory)
+    assert program.ask("collect") == "collected"
+    first = plan.ranges[0].start
+    buffer = bytearray(64)
+    assert copy.read_into(first, memoryview(buffer)) == 64
+    assert copy.read_into(0x1000, memoryview(buffer)) == 0
+    done: list[int] = []
+    with WindowsBackend().output(str(path), overwrite=False) as output:
+        image.write(copy, output.descriptor, done.append)
+        image.seal(output.descriptor, OWN)
+        output.commit()
+    copy.close()
+    assert done[-1] == path.stat().st_size
+    assert segments(path) == planned(plan)
+    with opened(path) as dump:
+        assert dump.get_reader().read(first, 64) == buffer
+
+
+class Forgetful(PlanHandler):
+    """Loses the last range, as dbghelp does with ranges beyond its lists."""
+
+    def __init__(self, ranges: Sequence[MemoryRange], sink: Sink, progress: object) -> None:
+        super().__init__(ranges[:-1], sink)
+
+
+def test_what_dbghelp_leaves_out_is_written_without_it(
+    target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "PlanHandler", Forgetful)
+    path = tmp_path / "dump.dmp"
+    report = write_dump(target, "full", str(path))
+    (warning,) = report.warnings
+    assert warning.stage == "dbghelp"
+    assert "left out" in warning.message
+    with open(path, "rb") as file:
+        read = read_minidump(file)
+    assert read.streams.own
+    assert segments(path)[-1][1] == read.segments[-1].end
+
+
+def test_without_dbghelp_the_dump_is_written_all_the_same(
+    target: WindowsProcess, tmp_path: Path
+) -> None:
+    target.dbghelp = r"C:\nowhere\dbghelp.dll"
+    report = write_dump(target, "full", str(tmp_path / "dump.dmp"))
+    assert "C:\\nowhere\\dbghelp.dll" in report.warnings[0].message
+
+
+def test_dbghelp_is_never_searched_for() -> None:
+    with pytest.raises(CaptureError, match="no full path"):
+        dbghelp.write_dump("dbghelp.dll", 0, 0, 0, PlanHandler([], None))  # type: ignore[arg-type]
+
+
+def test_an_exception_in_a_callback_reaches_the_caller(
+    program: Running, target: WindowsProcess, tmp_path: Path
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def progress(done: int, total: int) -> None:
+        if done > total // 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
+    assert list(tmp_path.iterdir()) == []
+    assert program.alive()
+
+
+def test_progress_ends_with_all_memory(target: WindowsProcess, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = write_dump(
+        target, "full", str(tmp_path / "dump.dmp"), progress=lambda *now: seen.append(now)
+    )
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] <= report.size
+
+
+def test_an_existing_file_stays(target: WindowsProcess, tmp_path: Path) -> None:
+    path = tmp_path / "dump.dmp"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write_dump(target, "full", str(path))
+    assert path.read_text() == "mine"
+    write_dump(target, "full", str(path), overwrite=True)
+    assert path.read_bytes()[:4] == b"MDMP"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_taken_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "dump.dmp"
+    with WindowsBackend().output(str(path), overwrite=False) as output:
+        path.write_text("mine")
+        with pytest.raises(OutputError, match="exists already"):
+            output.commit()
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_there_is_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        WindowsBackend().output(str(tmp_path / "no" / "dump.dmp"), overwrite=False)
+    assert caught.value.hint
+
+
+def test_our_death_while_writing_leaves_no_file_and_the_target(
+    program: Running, tmp_path: Path
+) -> None:
+    code = """
+import sys
+from minidumper.capture import write_dump
+def progress(done, total):
+    if done > 1 << 20:
+        print("writing", flush=True)
+        sys.stdin.read()
+write_dump(int(sys.argv[1]), "full", sys.argv[2], progress=progress)
+"""
+    with python(code, str(program.process.pid), str(tmp_path / "dump.dmp")) as writer:
+        assert writer.stdout
+        assert writer.stdout.readline() == "writing\n"
+        assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
+        writer.kill()
+        writer.wait()
+        assert program.alive()
+    assert list(tmp_path.iterdir()) == []
