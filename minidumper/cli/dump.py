@@ -30,6 +30,7 @@ _EXAMPLES = (
 )
 _COMMANDS = (
     ("minidumper verify FILE", "reopen a dump and prove that it can be read"),
+    ("minidumper regions PID|NAME|FILE", "what a dump would hold, region by region"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),
     ("minidumper doctor [PID|NAME]", "what would keep a process from being dumped"),

@@ -59,7 +59,8 @@ def _reasons(
 @click.command(
     "regions",
     help="Show what a dump would hold of each region and why, and what it would cost. A live "
-    "process is stopped for some milliseconds; of a dump file it shows what is in it.",
+    "process is stopped for some milliseconds; of a dump file it shows what is in it. The table "
+    "has a line a region; JSON, CSV and the page tell the parts of each that have other reasons.",
 )
 @click.option(
     "-m",
@@ -122,6 +123,7 @@ def command(
         _show_difference(found, _map(other, mode, dac), as_json=as_json, as_csv=as_csv)
         return
     rows = sorted((row for row in found.rows if _wanted(row, reasons)), key=_SORTS[sort])
+    regions = [item for item in whole(found.rows) if _wanted(item[0], reasons)]
     if html is not None:
         _write_page(found, html, overwrite=overwrite)
     elif as_json:
@@ -131,7 +133,8 @@ def command(
     elif as_csv:
         talk.result(_csv(rows))
     else:
-        talk.listing([*summary(found), "", *table(rows)])
+        regions.sort(key=lambda item: _SORTS[sort](item[0]))
+        talk.listing([*summary(found), "", *table(regions)])
 
 
 def _map(source: str, mode: DumpMode, dac: Sequence[Path]) -> RegionMap:
@@ -191,17 +194,36 @@ def _cost(found: RegionMap) -> Iterator[str]:
     yield f"the process stood still for {render.time_text(found.stopped_s)}"
 
 
-def table(rows: Sequence[RegionRow]) -> list[str]:
+def whole(rows: Sequence[RegionRow]) -> list[tuple[RegionRow, int]]:
+    """Rows of one region made one, with all its reasons, and the bytes of it that a dump holds."""
+    out: list[tuple[RegionRow, int]] = []
+    for row in rows:
+        kept = row.size if row.reasons else 0
+        before = out[-1][0] if out else None
+        if before and before[1] == row.start and before[3:5] == row[3:5]:
+            joined = before._replace(
+                end=row.end,
+                resident=before.resident + row.resident,
+                reasons=before.reasons | row.reasons,
+            )
+            out[-1] = (joined, out[-1][1] + kept)
+        else:
+            out.append((row, kept))
+    return out
+
+
+def table(rows: Sequence[tuple[RegionRow, int]]) -> list[str]:
     """A line a region."""
-    heading = ("START", "END", "SIZE", "RESIDENT", "PROT", "REASONS", "FILE")
+    heading = ("START", "END", "SIZE", "RESIDENT", "IN DUMP", "PROT", "REASONS", "FILE")
     lines = [
         (
-            *(f"{row.start:x}", f"{row.end:x}", render.size_text(row.size)),
-            *(render.size_text(row.resident), row.protection, _names(row.reasons), row.path),
+            *(f"{row.start:x}", f"{row.end:x}"),
+            *map(render.size_text, (row.size, row.resident, kept)),
+            *(row.protection, _names(row.reasons), row.path),
         )
-        for row in rows
+        for row, kept in rows
     ]
-    return render.table([heading, *lines], left=(4, 5, 6))
+    return render.table([heading, *lines], left=(5, 6, 7))
 
 
 def _names(reasons: Reason | None) -> str:

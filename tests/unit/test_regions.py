@@ -133,10 +133,25 @@ def test_the_summary_tells_totals_and_cost() -> None:
 
 
 def test_the_table_has_a_line_a_region() -> None:
-    assert regions.table(MAP.rows) == [
-        "   START       END     SIZE  RESIDENT  PROT  REASONS           FILE",
-        "70000000  70400000   4.2 MB    3.1 MB  rw-p  GC_HEAP+DAC_READ",
-        '70400000  70410000  65.5 kB   65.5 kB  r--p  -                 /lib/a,"b".so',
+    assert regions.table(regions.whole(MAP.rows)) == [
+        "   START       END     SIZE  RESIDENT  IN DUMP  PROT  REASONS           FILE",
+        "70000000  70400000   4.2 MB    3.1 MB   4.2 MB  rw-p  GC_HEAP+DAC_READ",
+        '70400000  70410000  65.5 kB   65.5 kB   0.0 kB  r--p  -                 /lib/a,"b".so',
+    ]
+
+
+def test_parts_of_one_region_are_one_line() -> None:
+    rows = [
+        RegionRow(0, 2 * P, P, "rw-p", "", HEAP),
+        RegionRow(2 * P, 4 * P, P, "rw-p", "", Reason(0)),
+        RegionRow(4 * P, 5 * P, P, "rw-p", "", STACK),
+        RegionRow(5 * P, 6 * P, P, "r--p", "", STACK),
+        RegionRow(7 * P, 8 * P, P, "r--p", "", STACK),
+    ]
+    assert regions.whole(rows) == [
+        (RegionRow(0, 5 * P, 3 * P, "rw-p", "", HEAP | STACK), 3 * P),
+        (RegionRow(5 * P, 6 * P, P, "r--p", "", STACK), P),
+        (RegionRow(7 * P, 8 * P, P, "r--p", "", STACK), P),
     ]
 
 

@@ -1,0 +1,222 @@
+"""`regions` on real processes and dumps: it tells what a dump then really holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from minidumper.capture import write_dump
+from minidumper.cli import main
+from minidumper.plan import DumpMode
+from minidumper.regionmap import RegionMap, map_dump, map_process
+from tests.support import gates, targets
+
+gates.demand("linux", module=True)
+
+pytestmark = pytest.mark.gate("toolchain", "embedded-host", "ptrace")
+
+VERSIONS = [
+    "10.0.14",
+    "9.0.22",
+    pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes")),
+    pytest.param("3.1.23", marks=pytest.mark.gate("old-runtimes")),
+]
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[targets.Running]:
+    with targets.running("GcHeap") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def found(target: targets.Running) -> RegionMap:
+    return map_process(target.pid)
+
+
+@pytest.fixture(scope="module")
+def dump(target: targets.Running, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dump") / "heap.dmp"
+    write_dump(target.pid, "heap", str(path))
+    return path
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """The address ranges of /proc/PID/maps (proc(5))."""
+    words = [line.split()[0].split("-") for line in text.splitlines()]
+    return [(int(start, 16), int(end, 16)) for start, end in words]
+
+
+def test_every_region_of_the_process_is_there_once(
+    target: targets.Running, found: RegionMap
+) -> None:
+    rows = found.rows
+    assert all(one.end <= other.start for one, other in itertools.pairwise(rows))
+    total = sum(row.size for row in rows)
+    seen = sum(end - start for start, end in spans(Path(f"/proc/{target.pid}/maps").read_text()))
+    assert total == pytest.approx(seen, rel=0.001)
+
+
+def test_what_is_resident_is_not_more_than_the_kernel_counts(
+    target: targets.Running, found: RegionMap
+) -> None:
+    """Anonymous memory as smaps has it (proc(5)); file mappings count whole with us."""
+    anonymous = sum(
+        int(line.split()[1]) * 1024
+        for line in Path(f"/proc/{target.pid}/smaps").read_text().splitlines()
+        if line.startswith("Anonymous:")
+    )
+    ours = sum(row.resident for row in found.rows if not row.path.startswith("/"))
+    assert ours == pytest.approx(anonymous, rel=0.15)
+
+
+def test_the_estimate_is_what_the_dump_then_takes(found: RegionMap, dump: Path) -> None:
+    assert found.estimate
+    stat = dump.stat()
+    assert found.estimate.size == pytest.approx(stat.st_size, rel=0.05)
+    assert found.estimate.disk_size == pytest.approx(stat.st_blocks * 512, rel=0.05)
+    assert 0 < (found.estimate.async_pause_s or 0) < (found.estimate.pause_s or 0) < 60
+    assert found.estimate.free_disk > 0
+
+
+def test_a_dump_has_the_rows_of_its_load_segments(dump: Path) -> None:
+    with open(dump, "rb") as file:
+        loads = sum(
+            s["p_filesz"] for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD"
+        )
+    assert sum(row.size for row in map_dump(dump).rows) == loads
+
+
+def test_process_and_dump_have_the_same_heap(found: RegionMap, dump: Path) -> None:
+    live, file = found.as_dict()["totals"], map_dump(dump).as_dict()["totals"]
+    for name in ("GC_HEAP", "METADATA", "HANDLE_TABLE", "STUBS"):
+        assert live[name] == file[name], name
+
+
+def test_modes_hold_more_and_more(target: targets.Running) -> None:
+    sizes = []
+    for mode in (DumpMode.MINIMAL, DumpMode.HEAP, DumpMode.FULL):
+        estimate = map_process(target.pid, mode).estimate
+        assert estimate
+        sizes.append(estimate.disk_size)
+    assert sizes[0] < sizes[1] / 1.5
+    assert sizes[1] < sizes[2] / 1.5
+
+
+def test_a_full_dump_leaves_nothing_out_that_can_be_read(target: targets.Running) -> None:
+    found = map_process(target.pid, DumpMode.FULL)
+    left = {row.path for row in found.rows if row.protection[0] == "r" and not row.reasons}
+    assert left <= {"[vvar]", "[vvar_vclock]"}, "the kernel shows these to nobody"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_runtime_names_the_main_reasons(version: str) -> None:
+    with targets.running("GcHeap", version) as running:
+        found = map_process(running.pid)
+        assert running.alive()
+    names = found.as_dict()["totals"].keys()
+    assert {"GC_HEAP", "LOADER_HEAP", "STACK", "METADATA", "MODULE_HEADER"} <= names
+    assert found.facts["runtime"] == version
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main.run(["regions", *words])
+    return code, *capsys.readouterr()
+
+
+def test_json_csv_and_table_tell_the_same(
+    target: targets.Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run([str(target.pid), "--json", "--reason", "STACK"], capsys)
+    assert code == 0
+    told: dict[str, Any] = json.loads(out)
+    stacks = {row["start"] for row in told["regions"]}
+    code, out, _ = run([str(target.pid), "--csv", "--reason", "STACK"], capsys)
+    assert {row["start"] for row in csv.DictReader(io.StringIO(out))} == stacks
+    code, out, _ = run([str(target.pid), "--sort", "size"], capsys)
+    assert "A heap dump holds" in out
+    assert "GC_HEAP" in out
+
+
+def test_a_process_differs_from_its_dump_where_files_have_the_bytes(
+    target: targets.Running, dump: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run([str(target.pid), "--diff", str(dump), "--json"], capsys)
+    assert code == 0
+    changes = json.loads(out)
+    assert changes
+    assert not any("GC_HEAP" in change["before"] + change["after"] for change in changes)
+
+
+def test_the_page_of_a_process(
+    target: targets.Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.html"
+    assert run([str(target.pid), "--html", str(path)], capsys)[0] == 0
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["99999999"], 3, "there is no process 99999999"),
+        (["no-such-process-name"], 3, "no process is named no-such-process-name"),
+        (["/nowhere/x.dmp"], 1, "cannot open /nowhere/x.dmp"),
+        (["/"], 1, "cannot open /"),
+        (["/proc/version"], 1, "neither an ELF core nor any other dump"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, out, err = run(words, capsys)
+    assert (ended, out) == (code, "")
+    assert said in err
+    assert err.count("\n") <= 2
+
+
+def test_a_process_without_net_is_told_with_what_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            code, out, err = run([str(process.pid)], capsys)
+            assert (code, out) == (1, "")
+            assert "-mm" in err
+            code, out, _ = run([str(process.pid), "-ma"], capsys)
+            assert code == 0
+            assert "[stack]" in out
+        finally:
+            process.kill()
+
+
+def test_a_dump_of_a_process_whose_dac_is_gone(
+    dump: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minidumper.clr.dac._fits", lambda *_: False)
+    code, _, err = run([str(dump)], capsys)
+    assert code == 1
+    assert "no DAC fits" in err
+    assert "hint: " in err
+
+
+def test_a_gigabyte_of_heap_is_told_in_a_second_and_a_short_stop() -> None:
+    """Limits for a busy machine; benchmarks/ has the figures of a quiet one."""
+    sizes = ["--small", "700", "--large", "300"]
+    with targets.running("GcHeap", args=sizes) as running:
+        began = time.process_time()
+        found = map_process(running.pid)
+        own = time.process_time() - began
+    assert found.as_dict()["totals"]["GC_HEAP"]["size"] > 900e6
+    assert own < 1
+    assert found.stopped_s < 0.25
