@@ -24,6 +24,8 @@ internal static class Program
         AllocateNative(nativeMegabytes);
         using var service = new OrderService();
         service.WaitUntilBusy();
+        GC.Collect(); // what filling left behind differs from run to run
+
         Console.WriteLine($"ready {Environment.ProcessId}");
 
         Console.In.ReadToEnd();
