@@ -12,6 +12,8 @@ from .clr.client import ClrClient, Progress
 from .clr.dac import find_dac
 from .clr.runtime import find_runtime
 from .dumpfile import open_dump
+from .errors import BridgeError, UsageError
+from .plan import DumpMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,17 @@ def verify(
 
     Raises:
         DumpFormatError: the file is no dump, or a damaged one.
+        UsageError: it is a minimal dump.
         DacNotFoundError, DacUntrustedError: there is no DAC here to read it with.
-        BridgeError: the DAC crashed or hung.
+        BridgeError: the worker failed or hung.
     """
     name = os.fspath(path)
     with open_dump(path) as dump:
+        if dump.note and dump.note.get("mode") == DumpMode.MINIMAL.value:
+            raise UsageError(
+                f"{name} is a minimal dump: there is no heap in it that could be read",
+                hint="verify heap (-mh) and full (-ma) dumps",
+            )
         runtime = find_runtime(dump)
         if runtime is None:
             return VerifyReport(name, "", {}, ("no .NET runtime is in the dump",))
@@ -58,5 +66,11 @@ def verify(
             find_dac(runtime, [Path(item) for item in dac]) as component,
             ClrClient.start(dump, runtime, component) as client,
         ):
-            found = client.inspect(progress=progress)
+            try:
+                found = client.inspect(progress=progress)
+            except BridgeError as err:
+                if err.exit_status is None or err.exit_status >= 0:
+                    raise
+                # A DAC does not expect that memory is missing: any reader would crash like this.
+                return VerifyReport(name, runtime.version, {}, (str(err),))
     return VerifyReport(name, runtime.version, found.counts, found.problems)

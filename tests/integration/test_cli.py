@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from minidumper.dumpfile import open_dump
-from tests.support import commands
+from tests.support import commands, runtimes
 from tests.support.commands import minidumper as cli
 from tests.support.targets import Running, running
 
@@ -332,11 +332,23 @@ def test_by_the_name_of_the_dll(dotnet: Running, folder: Path) -> None:
 
 @pytest.mark.gate("toolchain", "embedded-host")
 def test_verify_finds_what_is_missing(dotnet: Running, folder: Path) -> None:
-    assert cli("-mm", "-o", "x.dmp", dotnet.pid, cwd=folder).returncode == 0
+    createdump = str(runtimes.framework("10.0.14") / "createdump")
+    subprocess.run(
+        [createdump, "--normal", "-f", "x.dmp", str(dotnet.pid)],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     done = cli("verify", "x.dmp", cwd=folder)
     assert done.returncode == 5
-    assert "problem" in done.stdout
-    assert done.stderr.startswith("minidumper: error: x.dmp")
+    assert "\n  problem: " in done.stdout
+    assert done.stderr == "minidumper: error: x.dmp cannot be read in full\n"
+
+
+@pytest.mark.gate("toolchain", "embedded-host")
+def test_there_is_nothing_to_verify_in_a_minimal_dump(dotnet: Running, folder: Path) -> None:
+    assert cli("-mm", "-o", "x.dmp", dotnet.pid, cwd=folder).returncode == 0
+    assert refused(cli("verify", "x.dmp", cwd=folder), 2, "x.dmp is a minimal dump", "-mh")
 
 
 def test_verify_of_a_process_without_dotnet(target: int, folder: Path) -> None:

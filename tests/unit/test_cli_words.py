@@ -80,7 +80,7 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     text = run("--help").out
     for word in ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "verify FILE", "demo"):
         assert word in text
-    for absent in (" -e", " -l", " -x", " -w", "--maxmem", "--compress", "regions"):
+    for absent in (" -e", " -l", " -x", " -w", "--maxmem", "--compress", "strip"):
         assert absent not in text
 
 
