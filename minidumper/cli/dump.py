@@ -23,18 +23,18 @@ _MODES = (
 _CHOOSE = "choose -mm (minimal), -mh (heap) or -ma (full)"
 _EXAMPLES = (
     ("minidumper -mh 1234", "heap dump into the current folder"),
-    ("minidumper -mh MyApp -o /dumps/", "by name (dotnet MyApp.dll too), into a folder"),
+    ("minidumper -mh MyApp -o /dumps/", "by name, into a folder"),
     ("minidumper -mm -mh 1234", "two files of the same instant"),
     ("minidumper -mh --async 1234", "a shorter pause for more memory"),
     ("minidumper -mm -n 3 -s 5 1234", "three dumps, five seconds apart"),
 )
 _COMMANDS = (
-    ("minidumper verify FILE", "reopen a dump and prove that it can be read"),
+    ("minidumper verify FILE", "prove that a dump can be read"),
     ("minidumper regions PID|NAME|FILE", "what a dump would hold, region by region"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),
     ("minidumper doctor [PID|NAME]", "what would keep a process from being dumped"),
-    ("minidumper demo", "dump a small .NET program and verify the dump"),
+    ("minidumper demo", "dump a small .NET program, verify the dump"),
 )
 _EXIT_CODES = (
     "0 done, 1 capture failed, 2 usage, 3 no such target, 4 access denied, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,23 @@ def test_what_a_command_line_asks_for(
     (request,) = requests
     assert (list(request.modes), request.process, request.place) == (modes, process, place)
     assert (request.count, request.interval_s) == (1, 10)
+
+
+README = Path(minidumper.__file__).parents[1] / "README.md"
+EXAMPLES = [
+    *(words for words, _ in dump._EXAMPLES),
+    *re.findall(r"^    (minidumper -.*?)(?: +#.*)?$", README.read_text("utf-8"), re.MULTILINE),
+]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_examples_are_good_command_lines(
+    run: Any, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    requests: list[dump.Request] = []
+    monkeypatch.setattr(dump, "_take", requests.append)
+    assert run(line.removeprefix("minidumper ")).err == ""
+    assert len(requests) == 1
 
 
 def test_an_ambiguous_name_lists_its_candidates(run: Any, failing: Any) -> None:
