@@ -31,6 +31,7 @@ _EXAMPLES = (
 _COMMANDS = (
     ("minidumper verify FILE", "prove that a dump can be read"),
     ("minidumper regions PID|NAME|FILE", "what a dump would hold, region by region"),
+    ("minidumper heapstat PID|NAME|FILE", "types of the heap by count and bytes"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),
     ("minidumper doctor [PID|NAME]", "what would keep a process from being dumped"),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import UnsupportedTargetError
+from ..errors import CaptureError, UnsupportedTargetError
 from ..target import CaptureBackend, LiveTarget
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "prefer_to_be_killed",
     "process_gates",
     "protect_worker",
+    "snapshot",
 ]
 
 
@@ -70,6 +71,24 @@ def own_gates() -> Iterator[Gate]:
 
         return own_gates()
     raise _unsupported()
+
+
+def snapshot(target: LiveTarget) -> LiveTarget:
+    """A copy of a process that holds still while that runs on; close it to give it back.
+
+    Raises:
+        CaptureError: none can be had.
+        TargetError: the process cannot be stopped for a moment.
+    """
+    if sys.platform == "linux":
+        from .linux.process import LinuxProcess
+        from .linux.snapshot import prepare_snapshot, take_snapshot
+
+        assert isinstance(target, LinuxProcess)
+        gadgets = prepare_snapshot(target)
+        with target.stopped():
+            return take_snapshot(target, gadgets)
+    raise CaptureError(f"no snapshot: none is taken on {sys.platform} yet", stage="snapshot")
 
 
 def backend() -> CaptureBackend:

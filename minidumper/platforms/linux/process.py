@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from ...errors import (
     BitnessMismatchError,
@@ -116,7 +116,7 @@ class LinuxProcess:
         self.memory: MemoryReader = ProcessMemory(pid, self.mem)
         self.warnings: list[CaptureWarning] = []
 
-    def __enter__(self) -> LinuxProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
