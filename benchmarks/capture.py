@@ -142,9 +142,10 @@ def _line(heap: int, args: argparse.Namespace, folder: Path) -> str:
         ours, peer = rows["stop"], rows["createdump"]
         speed = _median(ours, "disk_size") / _median(ours, "write_s")
         ratio = speed / _dd_speed(folder, int(_median(ours, "disk_size")))
-        extra = _median(ours, "disk_size") - _median(ours, "gc_in_use")
+        extra = ours[0].disk_size - ours[0].gc_in_use
         pause, peer_pause = _median(ours, "pause_s") * 1e3, _median(peer, "pause_s") * 1e3
-        size, peer_size = _median(ours, "disk_size") / 1e6, _median(peer, "disk_size") / 1e6
+        # createdump's reads leave mappings of the zero page behind, which a later dump then has.
+        size, peer_size = ours[0].disk_size / 1e6, peer[0].disk_size / 1e6
         return (
             f"{heap:>6} MB | {size:8.1f} {peer_size:8.1f} {size / peer_size:5.2f} | "
             f"+{extra / 1e6:5.1f} | {pause:7.0f} {_median(rows['async'], 'pause_s') * 1e3:7.0f} "
