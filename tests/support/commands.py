@@ -1,0 +1,46 @@
+"""The command line as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .paths import CHECKOUT
+
+PROGRAM = [sys.executable, "-m", "minidumper"]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+}
+
+
+def minidumper(
+    *words: str | Path | int,
+    cwd: Path,
+    prefix: Sequence[str | Path] = (),
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; `env` comes on top of our own environment, `prefix` starts it."""
+    return subprocess.run(
+        [*prefix, *PROGRAM, *map(str, words)],
+        cwd=cwd,
+        env=ENVIRONMENT | dict(env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def started(*words: str | Path | int, cwd: Path) -> subprocess.Popen[str]:
+    """Start it; use it in `with`."""
+    return subprocess.Popen(
+        [*PROGRAM, *map(str, words)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
