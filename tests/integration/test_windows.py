@@ -11,7 +11,8 @@ from tests.support import targets, wine
 pytestmark = [pytest.mark.gate("wine"), pytest.mark.usefixtures("wine_session")]
 
 FOLDER = Path(__file__).parents[1] / "windows"
-FILES = [p for p in sorted(FOLDER.glob("*.py")) if p.stem not in {"__init__", "programs"}]
+HELPERS = {"__init__", "dbgeng", "programs"}
+FILES = [path for path in sorted(FOLDER.glob("*.py")) if path.stem not in HELPERS]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
@@ -26,6 +27,7 @@ def test_inside_windows(file: Path) -> None:
         file,
         env={
             "MINIDUMPER_TEST_DOTNET": wine.windows_path(wine.windows() / "dotnet.exe"),
+            "MINIDUMPER_TEST_DEBUGGERS": wine.windows_path(wine.windows() / "x64"),
             "MINIDUMPER_TEST_TARGETS": wine.windows_path(targets.built()),
         },
     )

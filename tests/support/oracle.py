@@ -27,7 +27,7 @@ def sections(
     found: Sections = {}
     if others or not names:
         wanted = ["--sections", ",".join(others)] if others else []
-        found = _parsed(_run(file, dac, *wanted, *options))
+        found = parsed(_run(file, dac, *wanted, *options))
     if STACK_ROOTS in names or not names:
         found[STACK_ROOTS] = _stack_roots(file, dac)
     return found
@@ -61,7 +61,8 @@ def _run(file: Path, dac: Path, *options: str, may_crash: bool = False) -> str:
     return done.stdout + ("\ncrashed" if crashed else "")
 
 
-def _parsed(text: str) -> Sections:
+def parsed(text: str) -> Sections:
+    """The lines of the Oracle's output by section."""
     found: Sections = {}
     for line in text.splitlines():
         if line.startswith("["):
@@ -77,7 +78,7 @@ def _stack_roots(file: Path, dac: Path) -> list[str]:
     while True:
         skip = ["--skip", ",".join(crashed)] if crashed else []
         text = _run(file, dac, "--sections", STACK_ROOTS, *skip, may_crash=True)
-        lines = _parsed(text)[STACK_ROOTS]
+        lines = parsed(text)[STACK_ROOTS]
         if lines[-1:] != ["crashed"]:
             return lines + [f"thread {tid} crashed" for tid in crashed]
         threads = [line.split()[1] for line in lines if line.startswith("thread ")]

@@ -113,7 +113,7 @@ def environment(where: Path) -> dict[str, str]:
         "DISPLAY": "",
         # With "n" alone .NET cannot load an image without native code: Wine's mscoree is asked for
         # it, which wants a dbghelp.
-        "WINEDLLOVERRIDES": "dbghelp,dbgcore=n,b",
+        "WINEDLLOVERRIDES": "dbgcore,dbgeng,dbghelp,dbgmodel=n,b",
         "PYTHONPATH": ";".join(map(windows_path, (paths.CHECKOUT, site_packages()))),
         "PYTHONDONTWRITEBYTECODE": "1",
         "DOTNET_EnableWriteXorExecute": "0",  # a third faster under Wine
