@@ -84,18 +84,21 @@ class Planner:
             self._client.close()
             self._client = None
 
-    def rehearse(self) -> None:
+    def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> bool:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
+
+        False tells that this took longer than `budget_s`: plans lack a part of what is read.
 
         Raises:
             BridgeError: the worker fails even without that walk.
         """
         if self._client is None:
-            return
+            return True
         try:
-            self._client.rehearse(REHEARSAL_BUDGET_S)
+            return bool(self._client.rehearse(budget_s)["complete"])
         except BridgeError as err:
             self.restart_without(("rehearsal",), err)
+            return False
 
     def restart_without(self, steps: tuple[str, ...], err: BridgeError) -> None:
         """Start a new worker that leaves out the steps in which one crashed.

@@ -20,6 +20,10 @@ from .planning import Planner
 from .ranges import MemoryRange, Reason, ReasonedRange, chunks, joined
 from .target import LiveTarget, Target, VmRegion
 
+REHEARSAL_S = 0.25
+"""Seconds for a look at what the DAC reads; a dump takes longer and finds some MB more."""
+_SHORT = "dac: a short look, so that a dump may hold some MB more of what the DAC reads"
+
 _SAMPLE = 32 << 20
 """Bytes that are copied to measure the speed: 10 ms of memory."""
 _SAMPLE_CHUNK = 4 << 20
@@ -136,9 +140,15 @@ def reason_names(reasons: Reason) -> list[str]:
 
 
 def map_process(
-    process: int | str, mode: DumpMode = DumpMode.HEAP, *, dac: Sequence[Path] = ()
+    process: int | str,
+    mode: DumpMode = DumpMode.HEAP,
+    *,
+    dac: Sequence[Path] = (),
+    rehearsal_s: float = REHEARSAL_S,
 ) -> RegionMap:
     """What a dump of a live process would hold, from a short stop.
+
+    `rehearsal_s` is how long the look at what the DAC reads may take before the stop.
 
     Raises:
         TargetError, ClrError: as a capture.
@@ -148,7 +158,7 @@ def map_process(
         planner = stack.enter_context(
             Planner(target, [mode], dac=dac, root=target.root, user=target.user)
         )
-        planner.rehearse()
+        complete = planner.rehearse(rehearsal_s)
         began = time.monotonic()
         with target.stopped():
             regions = target.regions()
@@ -163,7 +173,10 @@ def map_process(
             pid=target.pid,
             mode=mode,
             rows=tuple(region_rows(target, regions, plan.ranges)),
-            warnings=tuple(describe((*target.warnings, *plan.warnings))),
+            warnings=(
+                *describe((*target.warnings, *plan.warnings)),
+                *([] if complete else [_SHORT]),
+            ),
             facts=dict(plan.clr),
             stopped_s=stopped_s,
             estimate=_estimate(target, regions, plan, stopped_s),

@@ -114,14 +114,18 @@ def command(
     source: str,
 ) -> None:
     talk.begin(quiet=quiet, verbose=verbose)
+    from ..planning import REHEARSAL_BUDGET_S
+    from ..regionmap import REHEARSAL_S
+
     if sum((as_csv, as_json, html is not None)) > 1:
         raise UsageError("--csv, --json and --html contradict each other")
     if html is not None and other is not None:
         raise UsageError("--html shows one process or dump, not a difference")
-    found = _map(source, mode, dac)
     if other is not None:
-        _show_difference(found, _map(other, mode, dac), as_json=as_json, as_csv=as_csv)
+        maps = [_map(name, mode, dac, rehearsal_s=REHEARSAL_BUDGET_S) for name in (source, other)]
+        _show_difference(*maps, as_json=as_json, as_csv=as_csv)
         return
+    found = _map(source, mode, dac, rehearsal_s=REHEARSAL_S)
     rows = sorted((row for row in found.rows if _wanted(row, reasons)), key=_SORTS[sort])
     regions = [item for item in whole(found.rows) if _wanted(item[0], reasons)]
     if html is not None:
@@ -137,15 +141,15 @@ def command(
         talk.listing([*summary(found), "", *table(regions)])
 
 
-def _map(source: str, mode: DumpMode, dac: Sequence[Path]) -> RegionMap:
+def _map(source: str, mode: DumpMode, dac: Sequence[Path], *, rehearsal_s: float) -> RegionMap:
     """A number is a pid; a path that exists is a dump; anything else is a process's name."""
     from ..regionmap import map_dump, map_process
 
     if source.isascii() and source.isdecimal():
-        return map_process(int(source), mode, dac=dac)
+        return map_process(int(source), mode, dac=dac, rehearsal_s=rehearsal_s)
     if os.sep in source or os.path.exists(source):
         return map_dump(source, mode, dac=dac)
-    return map_process(source, mode, dac=dac)
+    return map_process(source, mode, dac=dac, rehearsal_s=rehearsal_s)
 
 
 def _wanted(row: RegionRow, reasons: Sequence[Reason | None]) -> bool:

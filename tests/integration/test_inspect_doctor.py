@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from minidumper.capture import write_dump
 from minidumper.cli import main
 from tests.support import gates, runtimes, targets
 
@@ -363,3 +364,18 @@ def test_too_little_memory_for_a_copy_blocks_no_capture_as_such(
     gate = verdict.gates["memory for --async"]
     assert gate["blocks"] is False
     assert str(tmp_path / "app") in gate["evidence"]
+
+
+@pytest.mark.gate("toolchain", "embedded-host", "ptrace")
+def test_where_every_gate_is_open_a_dump_can_be_taken(tmp_path: Path) -> None:
+    with targets.running("GcHeap") as running:
+        verdict = doctor(running.pid)
+        assert verdict.code == 0
+        assert verdict.closed() == []
+        assert list(verdict.gates) == [
+            *("exists", "user", "yama", "capabilities", "seccomp", "dumpable", "not traced"),
+            *("namespaces", "bitness", "access", "runtime", "DAC", "DAC trusted", "host"),
+            *("stop and plan", "disk", "memory for --async"),
+        ]
+        assert running.alive()
+        write_dump(running.pid, "heap", str(tmp_path / "heap.dmp"))

@@ -83,8 +83,9 @@ def test_what_is_resident_is_not_more_than_the_kernel_counts(
 def test_the_estimate_is_what_the_dump_then_takes(found: RegionMap, dump: Path) -> None:
     assert found.estimate
     stat = dump.stat()
-    assert found.estimate.size == pytest.approx(stat.st_size, rel=0.05)
-    assert found.estimate.disk_size == pytest.approx(stat.st_blocks * 512, rel=0.05)
+    # What the DAC reads is looked at only for a moment: up to 2 MB more, whatever the heap.
+    assert found.estimate.size == pytest.approx(stat.st_size, abs=3e6)
+    assert found.estimate.disk_size == pytest.approx(stat.st_blocks * 512, abs=3e6)
     assert 0 < (found.estimate.async_pause_s or 0) < (found.estimate.pause_s or 0) < 60
     assert found.estimate.free_disk > 0
 
