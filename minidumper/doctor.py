@@ -100,11 +100,11 @@ def _plan(target: LiveTarget, dac: Sequence[Path]) -> tuple[Gate, int]:
             target, [DumpMode.HEAP], dac=dac, root=target.root, user=target.user
         ) as planner:
             planner.rehearse()
-            began = time.monotonic()
+            began = time.perf_counter()
             with target.stopped():
                 regions = target.regions()
                 plan = planner.plan(DumpMode.HEAP, regions, target.threads(), committed=True)
-            pause = time.monotonic() - began
+            pause = time.perf_counter() - began
     except MiniDumperError as err:
         return _failed("stop and plan", err), _size(target)
     size = sum(run.size for block in joined(plan.ranges) for run in target.resident(regions, block))

@@ -116,17 +116,17 @@ def _still(
     """The target as it is now: a snapshot while it runs on, else itself, stopped."""
     with ExitStack() as stack:
         warnings: list[str] = []
-        began = time.monotonic()
+        began = time.perf_counter()
         try:
             copy = stack.enter_context(platforms.snapshot(target))
         except CaptureError as err:
             warnings.append(f"the process was stopped for the whole walk: {err}")
-            began = time.monotonic()
+            began = time.perf_counter()
             stack.enter_context(target.stopped())
             client.attach(target.memory_source())
-            yield target, lambda: time.monotonic() - began, warnings
+            yield target, lambda: time.perf_counter() - began, warnings
             return
-        stopped_s = time.monotonic() - began
+        stopped_s = time.perf_counter() - began
         client.attach(copy.memory_source())
         yield copy, lambda: stopped_s, warnings
 

@@ -159,14 +159,14 @@ def map_process(
             Planner(target, [mode], dac=dac, root=target.root, user=target.user)
         )
         complete = planner.rehearse(rehearsal_s)
-        began = time.monotonic()
+        began = time.perf_counter()
         with target.stopped():
             regions = target.regions()
             threads = target.threads()
             plan = planner.plan(mode, regions, threads)
             if not plan.clr.get("can_walk", True):
                 plan = planner.plan(mode, regions, threads, committed=True)
-        stopped_s = time.monotonic() - began
+        stopped_s = time.perf_counter() - began
         return RegionMap(
             source=str(target.pid),
             name=target.name,
@@ -272,17 +272,21 @@ def _speeds(target: LiveTarget, blocks: Sequence[MemoryRange]) -> tuple[float | 
     try:
         with tempfile.TemporaryFile(dir=".") as file:
             for chunk in chunks(blocks, _SAMPLE_CHUNK):
-                began = time.monotonic()
+                began = time.perf_counter()
                 count = target.memory.read_into(chunk.start, buffer[: chunk.size])
-                between = time.monotonic()
+                between = time.perf_counter()
                 file.write(buffer[:count])
                 done, read_s = done + count, read_s + between - began
-                write_s += time.monotonic() - between
+                write_s += time.perf_counter() - between
                 if done >= _SAMPLE:
                     break
     except OSError:  # a folder where nothing can be written
-        return (done / read_s if done else None), None
-    return (done / read_s, done / write_s) if done else (None, None)
+        write_s = 0.0
+    return _speed(done, read_s), _speed(done, write_s)
+
+
+def _speed(size: int, seconds: float) -> float | None:
+    return size / seconds if size and seconds else None
 
 
 class Change(NamedTuple):

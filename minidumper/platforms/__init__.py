@@ -52,6 +52,10 @@ def dotnet_processes() -> Iterator[DotnetProcess]:
         from .linux.dotnet import dotnet_processes
 
         return dotnet_processes()
+    if sys.platform == "win32":
+        from .windows.dotnet import dotnet_processes
+
+        return dotnet_processes()
     raise _unsupported()
 
 
@@ -61,6 +65,10 @@ def process_gates(pid: int) -> Iterator[Gate]:
         from .linux.gates import process_gates
 
         return process_gates(pid)
+    if sys.platform == "win32":
+        from .windows.gates import process_gates
+
+        return process_gates(pid)
     raise _unsupported()
 
 
@@ -68,6 +76,10 @@ def own_gates() -> Iterator[Gate]:
     """What can keep us from looking into any process."""
     if sys.platform == "linux":
         from .linux.gates import own_gates
+
+        return own_gates()
+    if sys.platform == "win32":
+        from .windows.gates import own_gates
 
         return own_gates()
     raise _unsupported()

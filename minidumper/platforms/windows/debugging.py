@@ -71,9 +71,7 @@ class Hold:
     def _refused(self, err: NativeCallError) -> Exception:
         if has_exited(self._handle):
             return TargetExitedError(f"process {self._pid} ended", pid=self._pid)
-        debugged = c_int32()
-        win32.CheckRemoteDebuggerPresent(self._handle, byref(debugged))
-        if debugged.value:
+        if is_debugged(self._handle):
             return AlreadyTracedError(
                 f"another debugger holds process {self._pid}",
                 tracer_pid=0,
@@ -88,6 +86,13 @@ class Hold:
                 hint="run as administrator",
             )
         return err
+
+
+def is_debugged(handle: int) -> bool:
+    """Whether a debugger holds a process."""
+    answer = c_int32()
+    win32.CheckRemoteDebuggerPresent(handle, byref(answer))
+    return bool(answer.value)
 
 
 def has_exited(handle: int) -> bool:

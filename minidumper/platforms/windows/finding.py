@@ -15,10 +15,11 @@ def candidates() -> Iterator[Candidate]:
     """All processes but this one; of those that we may not open, the name alone."""
     for pid, name in toolhelp.processes():
         if pid and pid != os.getpid():
-            yield candidate(pid, name, _arguments(pid))
+            yield candidate(pid, name, arguments_of(pid))
 
 
-def _arguments(pid: int) -> list[str]:
+def arguments_of(pid: int) -> list[str]:
+    """The command line of a process, nothing where it cannot be seen."""
     access = win32.PROCESS_QUERY_INFORMATION | win32.PROCESS_VM_READ
     try:
         handle = win32.OpenProcess(access, False, pid)
