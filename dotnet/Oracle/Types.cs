@@ -19,7 +19,7 @@ internal static class Types
 
     public static void Methods(Report report, ClrRuntime runtime) => Each(report, runtime, type =>
         Members(report, type, type.Methods, m =>
-            $"{m.MetadataToken:x} {m.Signature} {m.MethodDesc:x} attributes {(int)m.Attributes:x} {m.CompilationType} code {m.NativeCode:x} hot {m.HotColdInfo.HotStart:x}+{m.HotColdInfo.HotSize:x} cold {m.HotColdInfo.ColdStart:x}+{m.HotColdInfo.ColdSize:x} map {string.Join(' ', m.ILOffsetMap.Select(i => $"{i.ILOffset:x}:{i.StartAddress:x}"))}"));
+            $"{m.MetadataToken:x} {m.Signature} {m.MethodDesc:x} attributes {(int)m.Attributes:x} {m.CompilationType} code {m.NativeCode:x} hot {m.HotColdInfo.HotStart:x}+{m.HotColdInfo.HotSize:x} cold {m.HotColdInfo.ColdStart:x}+{m.HotColdInfo.ColdSize:x} map {IlMap(m)}"));
 
     public static void Statics(Report report, ClrRuntime runtime)
     {
@@ -104,5 +104,14 @@ internal static class Types
         // Not that of free space: it has no module and no members, and the DAC crashes when asked for them.
         IEnumerable<ClrType?> ofObjects = runtime.Heap.EnumerateObjects().Where(o => !o.IsFree).Select(o => o.Type);
         return ofModules.Concat(ofObjects).OfType<ClrType>().DistinctBy(t => t.MethodTable).OrderBy(t => t.MethodTable).ToList();
+    }
+
+    /// <summary>Of the code that the method shows only: ClrMD gives that of any version, also of one in an image, which no heap dump holds.</summary>
+    private static string IlMap(ClrMethod method)
+    {
+        ulong start = method.HotColdInfo.HotStart, end = start + method.HotColdInfo.HotSize;
+        return method.CompilationType == MethodCompilationType.Ngen
+            ? "in the image"
+            : string.Join(' ', method.ILOffsetMap.Where(i => i.StartAddress >= start && i.StartAddress < end).Select(i => $"{i.ILOffset:x}:{i.StartAddress:x}"));
     }
 }

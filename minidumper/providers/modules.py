@@ -57,7 +57,7 @@ class ModuleRanges:
                 for start, end in image.ranges(kind):
                     yield page_aligned(start, end, Reason.MODULE_HEADER)
             folder, name = os.path.split(module.path)
-            if name in RUNTIME_MODULES or name == "dotnet" or not name.endswith(".so"):
+            if name in RUNTIME_MODULES or ".so" not in name:  # the program can be a single file
                 for start, end in symbol_ranges(image):
                     yield page_aligned(start, end, Reason.MODULE_HEADER)
             if name == "libcoreclr.so":
