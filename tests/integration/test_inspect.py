@@ -17,6 +17,7 @@ import pytest
 from minidumper.cli import main
 from minidumper.dumpinfo import dump_info
 from minidumper.processes import ProcessRow, dotnet_processes
+from minidumper.regionmap import map_process
 from tests.support import gates, runtimes, targets
 
 gates.demand("linux", module=True)
@@ -184,3 +185,29 @@ def _build_id(path: Path) -> str:
         ["readelf", "-n", path], check=True, capture_output=True, text=True
     ).stdout
     return text.partition("Build ID: ")[2].split()[0]
+
+
+@pytest.mark.parametrize("kind", [targets.SINGLE_FILE, targets.SELF_CONTAINED])
+def test_ps_knows_other_kinds_of_applications(kind: str) -> None:
+    gates.demand("toolchain")
+    with targets.running("GcHeap", kind) as running:
+        row = row_of(running.pid)
+        assert (row.name, row.version, row.missing) == ("GcHeap", "10.0.14", "")
+
+
+@pytest.mark.gate("root", "cgroup")
+def test_ps_names_the_container(target: targets.Running) -> None:
+    """As docker and containerd do: the control group has the container's id for its name."""
+    identity = "0123456789abcdef" * 4
+    with gates.control_group("memory", identity) as group:
+        (group / "cgroup.procs").write_text(str(target.pid))
+        assert row_of(target.pid).container == identity[:12]
+    assert row_of(target.pid).container == ""
+
+
+def test_ps_tells_about_how_large_the_heap_is(target: targets.Running) -> None:
+    heap = map_process(target.pid).facts["gc_bytes"]
+    assert isinstance(heap, int)
+    shown = row_of(target.pid).heap
+    assert shown is not None
+    assert heap < shown < 2 * heap + 10_000_000
