@@ -23,23 +23,30 @@ internal sealed class Collector(
 
     private const int MaxNestedExceptions = 64;
 
+    /// <summary>Seconds; there can be a hundred thousand of them.</summary>
+    private const double SyncBlocksBudget = 0.005;
+
     private readonly List<string> _warnings = [];
-    private readonly HashSet<ulong> _gcInfo = [];
 
     /// <summary>The last rehearsal's pages, with <see cref="Reasons.Rehearsed"/>.</summary>
     public RegionBuffer? Rehearsed { get; set; }
+
+    /// <summary>
+    /// From .NET 7 on the DAC names the heaps of the loader and of code whole. Before, the same request is a
+    /// walk of all types: that belongs to the rehearsal, and here the heaps are taken as ClrMD lists them.
+    /// </summary>
+    private bool HasWholeHeaps => runtime.ClrInfo.Version.Major is >= 7 or 0;
 
     public Answer Collect(bool minimal, bool committed)
     {
         reader.FlushCachedData();
         runtime.FlushCachedData();
         _warnings.Clear();
-        _gcInfo.Clear();
         RegionBuffer found = new();
         reader.RecordTo(found, Reasons.DacRead);
         try
         {
-            Enumerate(minimal ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
+            Enumerate(minimal || !HasWholeHeaps ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
             bool handles = !minimal && CollectHeaps(found, committed);
             int modules = CollectModules(found, minimal);
             int frames = skip.Contains("stacks") ? 0 : CollectThreads();
@@ -60,12 +67,12 @@ internal sealed class Collector(
 
     private void Enumerate(EnumerationMode mode, RegionBuffer found)
     {
-        int result = enumerator.Enumerate(mode, found, Deadline.None);
+        int result = enumerator.Enumerate(mode, found);
         if (result < 0)
             _warnings.Add($"the DAC's enumeration ended with 0x{result:x8} after {enumerator.Count} ranges");
     }
 
-    /// <summary>The GC's heaps and the loader's; whether the handle tables were among them.</summary>
+    /// <summary>The GC's heaps and the loader's; whether the handle tables were among them, as from .NET 8 on.</summary>
     private bool CollectHeaps(RegionBuffer found, bool committed)
     {
         ClrHeap heap = runtime.Heap;
@@ -87,10 +94,11 @@ internal sealed class Collector(
                 Add(found, segment.CommittedMemory, Reasons.GcHeap);
         }
 
+        Reasons whole = HasWholeHeaps ? Reasons.None : Reasons.Enumerated;
         bool handles = false;
         foreach (ClrNativeHeapInfo native in runtime.EnumerateClrNativeHeaps())
         {
-            Add(found, native.MemoryRange, ReasonOf(native.Kind));
+            Add(found, native.MemoryRange, ReasonOf(native.Kind, whole));
             handles |= native.Kind == NativeHeapKind.HandleTable;
         }
 
@@ -124,35 +132,14 @@ internal sealed class Collector(
     private int CollectThreads()
     {
         int frames = 0;
-        foreach (ClrThread thread in runtime.Threads)
+        stacks.Reset();
+        foreach (ClrThread thread in runtime.Threads.Where(thread => thread.OSThreadId != 0))
         {
-            if (thread.OSThreadId == 0)
-                continue;
-
-            foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
-            {
-                _ = frame.Method?.Signature;
-                if (frame.Method is not null)
-                    ReadGcInfo(frame.InstructionPointer);
-                frames++;
-            }
-
-            stacks.Frames(thread.OSThreadId);
+            frames += stacks.Walk(thread.OSThreadId);
             CollectExceptions(thread);
         }
 
         return frames;
-    }
-
-    /// <summary>
-    /// What a walk of a frame's roots would read. The walk itself is not for here: up to .NET 9 it goes
-    /// through the objects of a segment for an interior pointer, and during exception dispatch it can
-    /// crash the DAC.
-    /// </summary>
-    private void ReadGcInfo(ulong address)
-    {
-        if (sos.CodeHeader(address, out CodeHeaderData header) && _gcInfo.Add(header.GcInfo))
-            reader.Record(header.GcInfo, header.GcInfoSize);
     }
 
     private void CollectExceptions(ClrThread thread)
@@ -182,12 +169,15 @@ internal sealed class Collector(
         }
     }
 
-    /// <summary>What the GC's own structures lead to; before .NET 8 nothing tells where the handles lie.</summary>
+    /// <summary>
+    /// What the GC's own structures lead to. Sync blocks are cut short: the rehearsal has read them all, and
+    /// this is for those that are new since.
+    /// </summary>
     private void CollectRoots(bool handles)
     {
+        sos.SyncBlocks(Deadline.After(SyncBlocksBudget));
         if (!handles)
             _ = runtime.EnumerateHandles().Count();
-        _ = runtime.Heap.EnumerateSyncBlocks().Count();
         _ = runtime.ThreadPool?.MinThreads;
     }
 
@@ -212,10 +202,10 @@ internal sealed class Collector(
     private static void Add(RegionBuffer found, MemoryRange range, Reasons reasons) =>
         found.Add(range.Start, range.End, reasons);
 
-    private static Reasons ReasonOf(NativeHeapKind kind) => kind switch
+    private static Reasons ReasonOf(NativeHeapKind kind, Reasons whole) => kind switch
     {
-        NativeHeapKind.LowFrequencyHeap or NativeHeapKind.HighFrequencyHeap => Reasons.InLoaderHeap,
-        NativeHeapKind.LoaderCodeHeap or NativeHeapKind.HostCodeHeap => Reasons.InJitCode,
+        NativeHeapKind.LowFrequencyHeap or NativeHeapKind.HighFrequencyHeap => whole | Reasons.InLoaderHeap,
+        NativeHeapKind.LoaderCodeHeap or NativeHeapKind.HostCodeHeap => whole | Reasons.InJitCode,
         NativeHeapKind.HandleTable => Reasons.HandleTable,
         NativeHeapKind.GCBookkeeping => Reasons.GcBookkeeping,
         NativeHeapKind.Unknown
@@ -224,6 +214,6 @@ internal sealed class Collector(
             or NativeHeapKind.GCFreeGlobalHugeRegion
             or NativeHeapKind.GCFreeSohSegment
             or NativeHeapKind.GCFreeUohSegment => Reasons.None,
-        _ => Reasons.InStubs,
+        _ => whole | Reasons.InStubs,
     };
 }

@@ -11,7 +11,7 @@ internal sealed unsafe class Inspector(
     TargetDataReader reader, SosDac sos, StackWalk stacks, ClrRuntime runtime)
 {
     private const int ObjectsBetweenReports = 100_000;
-    private const int TypesBetweenFlushes = 500;
+    private const int VisitsBetweenFlushes = 5000;
     private const int MaxProblems = 100;
 
     private readonly List<string> _problems = [];
@@ -94,6 +94,7 @@ internal sealed unsafe class Inspector(
     private void Threads()
     {
         (long threads, long frames) = (0, 0);
+        stacks.Reset();
         foreach (ClrThread thread in runtime.Threads.Where(thread => thread.IsAlive))
         {
             threads++;
@@ -108,7 +109,7 @@ internal sealed unsafe class Inspector(
             if (own == 0)
                 Problem($"thread {thread.OSThreadId} does not unwind");
             frames += own;
-            stacks.Frames(thread.OSThreadId);
+            stacks.Walk(thread.OSThreadId);
             _ = thread.CurrentException?.Message;
         }
 
@@ -177,10 +178,12 @@ internal sealed unsafe class Inspector(
 
         foreach (ulong methodTable in _types)
             walk.Add(methodTable);
+        int flushed = 0;
         while (walk.VisitNext())
         {
-            if (walk.Types % TypesBetweenFlushes != 0)
+            if (walk.Types + walk.Methods - flushed < VisitsBetweenFlushes)
                 continue;
+            flushed = walk.Types + walk.Methods;
             _progress?.Invoke("types", walk.Types, 0);
             reader.FlushCachedData();
             runtime.FlushCachedData();
@@ -193,7 +196,7 @@ internal sealed unsafe class Inspector(
     {
         _counts["handles"] = runtime.EnumerateHandles().Count();
         _counts["finalizable"] = runtime.Heap.EnumerateFinalizableObjects().Count();
-        _counts["sync_blocks"] = runtime.Heap.EnumerateSyncBlocks().Count();
+        _counts["sync_blocks"] = sos.SyncBlocks(Deadline.None);
     }
 
     private void Problem(string text)

@@ -13,10 +13,10 @@ internal readonly record struct EnumerationMode(uint DumpFlags, uint ClrFlags)
     /// <summary>Threads, stacks, modules: createdump's own choice for a mini dump.</summary>
     public static readonly EnumerationMode Mini = new(0x1005, 0);
 
-    /// <summary>Walks all types: the longest and the most detailed (CLRDATA_ENUM_MEM_HEAP).</summary>
-    public static readonly EnumerationMode Heap = new(0xA04, 1);
-
-    /// <summary>Takes loader and code heaps whole, from .NET 7 on; before it is the same as <see cref="Heap"/>.</summary>
+    /// <summary>
+    /// Takes loader and code heaps whole (CLRDATA_ENUM_MEM_HEAP2). A DAC before .NET 7 walks all types
+    /// instead, which takes seconds.
+    /// </summary>
     public static readonly EnumerationMode WholeHeaps = new(0xA04, 3);
 }
 
@@ -24,7 +24,6 @@ internal readonly record struct EnumerationMode(uint DumpFlags, uint ClrFlags)
 internal sealed unsafe class RegionEnumerator : ComObject
 {
     private const int Ok = 0;
-    private const int Cancelled = unchecked((int)0x8013153B); // COR_E_OPERATIONCANCELED: the one code that ends it
     private const int EnumSlot = 3;
     private static readonly Guid s_enumRegions = new("471c35b4-7c2f-4ef0-a945-00f8c38056f1");
     private static readonly Guid s_callback = new("BCDD6908-BA2D-4ec5-96CF-DF4D5CDCB4A4");
@@ -32,8 +31,6 @@ internal sealed unsafe class RegionEnumerator : ComObject
 
     private readonly ComCallable _callback;
     private RegionBuffer _found = new();
-    private Deadline _deadline;
-    private Func<ulong, uint, bool>? _wanted;
 
     public RegionEnumerator(Dac dac)
         : base(dac.Require(s_enumRegions))
@@ -49,16 +46,11 @@ internal sealed unsafe class RegionEnumerator : ComObject
     /// <summary>Number of ranges that the last enumeration named.</summary>
     public int Count { get; private set; }
 
-    /// <summary>Adds what the DAC names to <paramref name="found"/>, as <see cref="Reasons.Enumerated"/>.</summary>
-    /// <param name="mode">How much to name.</param>
-    /// <param name="found">Where to add it.</param>
-    /// <param name="deadline">When to end it early.</param>
-    /// <param name="wanted">Whether to add a range by its address and size; null adds all.</param>
+    /// <summary>Adds what the DAC names, as <see cref="Reasons.Enumerated"/>.</summary>
     /// <returns>The HRESULT.</returns>
-    public int Enumerate(
-        EnumerationMode mode, RegionBuffer found, Deadline deadline, Func<ulong, uint, bool>? wanted = null)
+    public int Enumerate(EnumerationMode mode, RegionBuffer found)
     {
-        (_found, _deadline, _wanted, Count) = (found, deadline, wanted, 0);
+        (_found, Count) = (found, 0);
         return ((delegate* unmanaged<nint, nint, uint, uint, int>)this[EnumSlot])(
             Self, _callback.Pointer, mode.DumpFlags, mode.ClrFlags);
     }
@@ -67,9 +59,9 @@ internal sealed unsafe class RegionEnumerator : ComObject
     private static int EnumMemoryRegion(nint* self, ulong address, uint size)
     {
         RegionEnumerator owner = ComCallable.Owner<RegionEnumerator>(self);
-        if (owner._wanted?.Invoke(address, size) ?? true)
-            owner._found.Add(address, address + size, Reasons.Enumerated);
-        return (++owner.Count & 0x3FF) == 0 && owner._deadline.Passed ? Cancelled : Ok;
+        owner._found.Add(address, address + size, Reasons.Enumerated);
+        owner.Count++;
+        return Ok;
     }
 
     // Replacements for bytes in the dump: only the mini and triage modes give them, and a reader of

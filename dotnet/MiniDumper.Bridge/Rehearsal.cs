@@ -8,14 +8,10 @@ namespace MiniDumper.Bridge;
 /// Walks everything that SOS's main commands read, while the target runs, and keeps which pages it
 /// took. What it meets may be torn: a failure counts, and the walk goes on.
 /// </summary>
-internal sealed class Rehearsal(
-    TargetDataReader reader, SosDac sos, ClrRuntime runtime, RegionEnumerator enumerator)
+internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime runtime)
 {
-    /// <summary>No single structure is longer; a longer one has a torn size.</summary>
-    private const uint MaxStructure = 1 << 20;
-
-    /// <summary>The DAC keeps a copy of all it reads, so it is flushed after so many types.</summary>
-    private const int TypesBetweenFlushes = 500;
+    /// <summary>The DAC keeps a copy of all it reads, so it is flushed after so many types and methods.</summary>
+    private const int VisitsBetweenFlushes = 5000;
 
     private const int ObjectsBetweenLooks = 1000;
 
@@ -30,17 +26,7 @@ internal sealed class Rehearsal(
         Flush();
         try
         {
-            Step(() =>
-            {
-                ModuleImages images = new(runtime, sos);
-                // What this reads to find its ranges is mostly code, and so are those in images.
-                enumerator.Enumerate(
-                    EnumerationMode.Heap,
-                    kept,
-                    _deadline,
-                    (address, size) => size <= MaxStructure && !images.Contains(address));
-                types = new TypeWalk(reader, sos, images);
-            });
+            Step(() => types = new TypeWalk(reader, sos, new ModuleImages(runtime, sos)));
             if (types is not null)
                 Walk(types, kept);
         }
@@ -84,10 +70,10 @@ internal sealed class Rehearsal(
     {
         foreach (ClrAppDomain domain in runtime.AppDomains)
             _ = domain.Name;
-        _ = runtime.EnumerateClrNativeHeaps().Count();
-        _ = runtime.EnumerateHandles().Count();
         _ = runtime.EnumerateSyncBlockCleanupData().Count();
-        _ = runtime.Heap.EnumerateSyncBlocks().Count();
+        sos.SyncBlocks(_deadline);
+        if (runtime.EnumerateClrNativeHeaps().All(heap => heap.Kind != NativeHeapKind.HandleTable))
+            _ = runtime.EnumerateHandles().Count();
         _ = runtime.ThreadPool?.MinThreads;
         foreach (ClrSubHeap subHeap in runtime.Heap.SubHeaps)
             _ = subHeap.OomInfo;
@@ -152,10 +138,13 @@ internal sealed class Rehearsal(
 
     private void Types(TypeWalk types)
     {
-        for (int i = 1; !_deadline.Passed && types.VisitNext(); i++)
+        int flushed = 0;
+        while (!_deadline.Passed && types.VisitNext())
         {
-            if (i % TypesBetweenFlushes == 0)
-                Flush();
+            if (types.Types + types.Methods - flushed < VisitsBetweenFlushes)
+                continue;
+            flushed = types.Types + types.Methods;
+            Flush();
         }
     }
 

@@ -47,10 +47,9 @@ public sealed class Session
         Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
         _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
         SosDac sos = new(dac);
-        RegionEnumerator enumerator = new(dac);
-        StackWalk stacks = new(dac);
-        _collector = new Collector(_reader, sos, stacks, _runtime, enumerator, skip);
-        _rehearsal = new Rehearsal(_reader, sos, _runtime, enumerator);
+        StackWalk stacks = new(dac, sos, _reader);
+        _collector = new Collector(_reader, sos, stacks, _runtime, new RegionEnumerator(dac), skip);
+        _rehearsal = new Rehearsal(_reader, sos, _runtime);
         _inspector = new Inspector(_reader, sos, stacks, _runtime);
         _rehearses = !skip.Contains("rehearsal");
     }
@@ -58,13 +57,21 @@ public sealed class Session
     /// <summary>Told of long commands a stage, how much of it is done, and how much there is (0: unknown).</summary>
     public Action<string, long, long>? Progress { get; set; }
 
-    /// <summary>Loads what the bridge and ClrMD refer to: later these files may be closed to us.</summary>
+    /// <summary>
+    /// Loads what the bridge refers to, at first and second hand, and what ClrMD itself does: later these
+    /// files may be closed to us.
+    /// </summary>
     public static void Preload()
     {
-        foreach (Assembly assembly in (Assembly[])[typeof(Session).Assembly, typeof(ClrRuntime).Assembly])
+        HashSet<string> seen = [];
+        Stack<Assembly> rest = new([typeof(Session).Assembly]);
+        while (rest.TryPop(out Assembly? assembly))
         {
             foreach (AssemblyName name in assembly.GetReferencedAssemblies())
-                TryLoad(name);
+            {
+                if (seen.Add(name.FullName) && TryLoad(name) is { } loaded && assembly != typeof(ClrRuntime).Assembly)
+                    rest.Push(loaded);
+            }
         }
     }
 
@@ -146,15 +153,16 @@ public sealed class Session
         return contexts;
     }
 
-    /// <summary>What ClrMD needs for symbol servers and processes of its own is not shipped.</summary>
-    private static void TryLoad(AssemblyName name)
+    /// <summary>An assembly; null for those of symbol servers and the like, which are not shipped.</summary>
+    private static Assembly? TryLoad(AssemblyName name)
     {
         try
         {
-            Assembly.Load(name);
+            return Assembly.Load(name);
         }
         catch (FileNotFoundException)
         {
+            return null;
         }
     }
 }

@@ -160,6 +160,28 @@ internal sealed unsafe class SosDac : ComObject
 
     public bool MethodDescName(ulong methodDesc) => Name(22, methodDesc);
 
+    /// <summary>Reads what a frame of the runtime's own is called, and the method it stands for.</summary>
+    public void ExplicitFrame(ulong frame, ulong virtualTable)
+    {
+        ulong method;
+        Name(43, virtualTable);
+        if (Get(23, frame, &method))
+            Name(22, method);
+    }
+
+    /// <summary>Reads the sync blocks until the deadline, the youngest first; their number.</summary>
+    public int SyncBlocks(Deadline deadline)
+    {
+        byte* data = stackalloc byte[0x48]; // DacpSyncBlockData, with their number at its end
+        if (!Get(59, 1, data))
+            return 0;
+
+        uint count = *(uint*)(data + 0x40);
+        for (uint number = count; number > 0 && !deadline.Passed; number--)
+            Get(59, number, data);
+        return (int)count;
+    }
+
     /// <summary>The native code of all tiers of a method's current version.</summary>
     public int TieredVersions(ulong methodDesc, ulong rejitId, Span<TieredVersion> versions)
     {
