@@ -25,6 +25,7 @@ from ctypes import (
 from functools import cache, cached_property
 from typing import Any
 
+from ...dbghelp import EXCEPTION_RECORD
 from ...errors import NativeCallError
 
 # winerror.h
@@ -34,13 +35,9 @@ ERROR_SEM_TIMEOUT = 121
 ERROR_NOT_ALL_ASSIGNED = 1300
 
 # https://learn.microsoft.com/windows/win32/procthread/process-security-and-access-rights
-PROCESS_CREATE_THREAD = 0x0002
-PROCESS_VM_OPERATION = 0x0008
 PROCESS_VM_READ = 0x0010
-PROCESS_VM_WRITE = 0x0020
 PROCESS_DUP_HANDLE = 0x0040
 PROCESS_QUERY_INFORMATION = 0x0400
-PROCESS_SUSPEND_RESUME = 0x0800
 SYNCHRONIZE = 0x0010_0000
 THREAD_GET_CONTEXT = 0x0008
 THREAD_QUERY_INFORMATION = 0x0040
@@ -51,7 +48,6 @@ WAIT_TIMEOUT = 258  # winerror.h
 MEM_COMMIT = 0x1000
 MEM_PRIVATE = 0x2_0000
 MEM_MAPPED = 0x4_0000
-MEM_IMAGE = 0x100_0000
 PAGE_NOACCESS = 0x01
 PAGE_GUARD = 0x100
 PROTECTION = {
@@ -73,8 +69,6 @@ TH32CS_SNAPMODULE32 = 0x10
 
 # minwinbase.h
 CREATE_PROCESS_DEBUG_EVENT = 3
-EXIT_PROCESS_DEBUG_EVENT = 5
-LOAD_DLL_DEBUG_EVENT = 6
 
 # winnt.h: CONTEXT_ALL of each processor
 CONTEXT_ALL = {32: 0x0001_003F, 64: 0x0010_001F}
@@ -173,10 +167,18 @@ class MODULEENTRY32W(Structure):
     )
 
 
+class EXCEPTION_DEBUG_INFO(Structure):
+    """An exception in a process that is debugged.
+
+    https://learn.microsoft.com/windows/win32/api/minwinbase/ns-minwinbase-exception_debug_info
+    """
+
+    _fields_ = (("ExceptionRecord", EXCEPTION_RECORD), ("dwFirstChance", c_uint32))
+
+
 class _DebugInfo(Union):
-    # hFile is the first member of CREATE_PROCESS_ and LOAD_DLL_DEBUG_INFO; EXCEPTION_DEBUG_INFO,
-    # the longest, has an EXCEPTION_RECORD and a number.
-    _fields_ = (("hFile", c_void_p), ("Bytes", c_size_t * 21))
+    # hFile is the first member of CREATE_PROCESS_ and of LOAD_DLL_DEBUG_INFO.
+    _fields_ = (("hFile", c_void_p), ("Exception", EXCEPTION_DEBUG_INFO))
 
 
 class DEBUG_EVENT(Structure):
@@ -200,10 +202,10 @@ class PROCESS_BASIC_INFORMATION(Structure):
     """
 
     _fields_ = (
-        ("ExitStatus", c_size_t),
+        ("ExitStatus", c_int32),
         ("PebBaseAddress", c_size_t),
         ("AffinityMask", c_size_t),
-        ("BasePriority", c_size_t),
+        ("BasePriority", c_int32),
         ("UniqueProcessId", c_size_t),
         ("InheritedFromUniqueProcessId", c_size_t),
     )
@@ -216,7 +218,7 @@ class THREAD_BASIC_INFORMATION(Structure):
     """
 
     _fields_ = (
-        ("ExitStatus", c_size_t),
+        ("ExitStatus", c_int32),
         ("TebBaseAddress", c_size_t),
         ("UniqueProcess", c_size_t),
         ("UniqueThread", c_size_t),
