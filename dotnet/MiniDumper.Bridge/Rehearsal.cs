@@ -15,6 +15,9 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
 
     private const int ObjectsBetweenLooks = 1000;
 
+    /// <summary>The part of the budget for finding generic instances on the heap, whatever its size.</summary>
+    private const double ObjectsShare = 0.2;
+
     private Deadline _deadline;
     private long _objects;
     private int _failures;
@@ -28,7 +31,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
         {
             Step(() => types = new TypeWalk(reader, sos, new ModuleImages(runtime, sos)));
             if (types is not null)
-                Walk(types, kept);
+                Walk(types, kept, seconds);
         }
         finally
         {
@@ -39,14 +42,17 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
         return new Answer(Describe(types), []);
     }
 
-    private void Walk(TypeWalk types, RegionBuffer kept)
+    private void Walk(TypeWalk types, RegionBuffer kept, double seconds)
     {
         reader.RecordTo(kept, Reasons.Rehearsed);
         Step(Structures);
         Step(() => Modules(types));
+        // Those of the modules first: however large the heap, they are walked.
+        Step(() => Types(types));
         // Not of the objects: their pages are dumped by what is in use at the stop.
         reader.RecordTo(null, Reasons.None);
-        Step(() => Objects(types));
+        Deadline share = Deadline.After(seconds * ObjectsShare);
+        Step(() => Objects(types, share));
         Flush();
         reader.RecordTo(kept, Reasons.Rehearsed);
         Step(() => Types(types));
@@ -116,7 +122,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
     }
 
     /// <summary>Adds the types of all objects, which is where generic instances are found.</summary>
-    private void Objects(TypeWalk types)
+    private void Objects(TypeWalk types, Deadline share)
     {
         if (!runtime.Heap.CanWalkHeap)
             return;
@@ -127,7 +133,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
             {
                 foreach (ClrObject item in segment.EnumerateObjects())
                 {
-                    if (++_objects % ObjectsBetweenLooks == 0 && _deadline.Passed)
+                    if (++_objects % ObjectsBetweenLooks == 0 && share.Passed)
                         return;
                     if (item.Type is { } type)
                         types.Add(type.MethodTable);
