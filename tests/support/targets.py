@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -88,8 +88,10 @@ class Running:
         return float(self.ask("gap"))
 
     def end(self) -> None:
-        """Kill it with all that it started, and reap it."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
+        """Kill it with all that it started, and reap it; a test may have done so before."""
+        family: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         for process in family:
             process.kill()

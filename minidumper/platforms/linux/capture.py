@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import MemoryFaultError, TargetExitedError
@@ -95,7 +96,7 @@ class CoreImage:
 
     def _failed(self, address: int, size: int) -> None:
         """Judge bytes that could not be read: the GC heap is hard, the rest a warning."""
-        if not os.path.exists(f"/proc/{self._pid}/task/{self._pid}/mem"):
+        if _has_ended(self._pid):
             raise TargetExitedError(
                 f"process {self._pid} ended while it was being dumped", pid=self._pid
             )
@@ -111,13 +112,26 @@ class CoreImage:
         )
 
 
+def _has_ended(pid: int) -> bool:
+    """Whether no thread has memory any more: one that was killed is there until it is reaped."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return True
+    for tid in threads:
+        with suppress(OSError), open(f"/proc/{pid}/task/{tid}/maps", "rb") as maps:
+            if maps.read(1):
+                return False
+    return True
+
+
 def _notes(
     process: LinuxProcess, regions: Sequence[VmRegion], threads: Sequence[ThreadInfo]
 ) -> CoreNotes:
     status = process.status
     return CoreNotes(
         process=ProcessInfo(
-            pid=process.pid,
+            pid=status.namespace_pid,  # as the threads' ids are, see LinuxProcess
             ppid=status.ppid,
             uid=status.uid,
             gid=status.gid,
