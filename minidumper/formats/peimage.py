@@ -23,9 +23,9 @@ DEBUG_DIRECTORY = 6
 
 SECTION_WRITABLE = 0x8000_0000  # IMAGE_SCN_MEM_WRITE, winnt.h
 
-_DOS_HEADER_SIZE = 0x40
 _NEW_HEADER = struct.Struct("<I")  # e_lfanew
 _NEW_HEADER_OFFSET = 0x3C
+_MAX_HEADER_OFFSET = 1 << 20  # behind a DOS program of a megabyte, which nobody has
 _FILE_HEADER = struct.Struct("<4sHHIIIHH")  # the signature, and IMAGE_FILE_HEADER
 _OPTIONAL_32, _OPTIONAL_64 = 0x10B, 0x20B  # IMAGE_NT_OPTIONAL_HDR32_MAGIC, ..64
 _SIZES = struct.Struct("<III")  # SizeOfImage, SizeOfHeaders, CheckSum
@@ -96,7 +96,7 @@ def read_pe(read: Callable[[int, int], bytes], base: int) -> PeImage | None:
     if head[:2] != PE_MAGIC:
         return None
     (at,) = _NEW_HEADER.unpack_from(head, _NEW_HEADER_OFFSET)
-    if at + 2 * PAGE_SIZE > 1 << 20:
+    if at > _MAX_HEADER_OFFSET:
         return None
     if at + _FILE_HEADER.size + _SECTION.size * _MAX_SECTIONS > PAGE_SIZE:
         head += _following(read, base + PAGE_SIZE, at + _FILE_HEADER.size)

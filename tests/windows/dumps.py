@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from minidump.minidumpfile import MinidumpFile
 
 from minidumper.capture import write_dump
-from minidumper.errors import CaptureError, OutputError
+from minidumper.errors import CaptureError, MemoryFaultError, OutputError, TargetExitedError
 from minidumper.formats.minidump import OWN_STREAM
 from minidumper.formats.minidump_reader import read_minidump
 from minidumper.plan import DumpMode, DumpPlan
@@ -266,4 +268,40 @@ write_dump(int(sys.argv[1]), "full", sys.argv[2], progress=progress)
         writer.kill()
         writer.wait()
         assert program.alive()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_file_and_the_target(
+    program: Running, target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 4 << 20
+
+    def write(descriptor: int, data: memoryview) -> int:
+        nonlocal room
+        room -= len(data)
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    real = os.write
+    monkeypatch.setattr("minidumper.platforms.windows.sinks.os.write", write)
+    with pytest.raises(OutputError, match="No space left") as caught:
+        write_dump(target, "full", str(tmp_path / "dump.dmp"))
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+    assert program.alive()
+
+
+@pytest.mark.parametrize("writer", ["dbghelp", "native"])
+def test_a_target_that_ends_meanwhile_leaves_no_file(tmp_path: Path, writer: str) -> None:
+    with running("GcHeap", "--native", "50") as program:
+
+        def progress(done: int, total: int) -> None:
+            if done < total // 2:
+                program.process.kill()
+
+        with WindowsProcess(program.process.pid) as target:
+            target.writer = writer
+            with pytest.raises((TargetExitedError, MemoryFaultError)):
+                write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
     assert list(tmp_path.iterdir()) == []

@@ -13,13 +13,16 @@ import pytest
 
 from minidumper import platforms
 from minidumper.errors import (
+    AccessDeniedError,
     AlreadyTracedError,
     BitnessMismatchError,
     MemoryFaultError,
+    NativeCallError,
     TargetExitedError,
     TargetNotFoundError,
 )
 from minidumper.platforms.windows import process as module
+from minidumper.platforms.windows import win32
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.ranges import MemoryRange
 from minidumper.target import VmRegion
@@ -201,6 +204,20 @@ def test_another_pointer_size_is_refused(program: Running, monkeypatch: pytest.M
     monkeypatch.setattr(module, "_is_emulated", lambda handle: True)
     with pytest.raises(BitnessMismatchError, match="is 32-bit and this Python is 64-bit"):
         WindowsProcess(program.process.pid)
+
+
+@pytest.mark.parametrize(("privileged", "gate"), [(False, "user"), (True, "protected")])
+def test_a_closed_process_names_its_gate(
+    program: Running, monkeypatch: pytest.MonkeyPatch, privileged: bool, gate: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise NativeCallError("OpenProcess", win32.ERROR_ACCESS_DENIED)
+
+    monkeypatch.setattr(win32, "OpenProcess", refuse)
+    monkeypatch.setattr(module, "enable_debug_privilege", lambda: privileged)
+    with pytest.raises(AccessDeniedError) as caught:
+        WindowsProcess(program.process.pid)
+    assert (caught.value.gate, bool(caught.value.hint)) == (gate, True)
 
 
 def test_our_death_in_a_stop_lets_the_process_go(program: Running) -> None:
