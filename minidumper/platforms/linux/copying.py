@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import itertools
 import mmap
 import os
@@ -127,8 +126,6 @@ class MemoryCopy:
         self._starts = [piece.address for piece in pieces]
         self._ends = list(itertools.accumulate(piece.size for piece in pieces))
         self._memory = mmap.mmap(-1, max(sum(piece.size for piece in pieces), 1))
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            self._memory.madvise(mmap.MADV_HUGEPAGE)  # a tenth of the page faults' time
         with memoryview(self._memory) as view:
             at = 0
             for address, size, _ in pieces:
