@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from ..dumpfile import DumpFile
@@ -32,6 +32,7 @@ _NOTE_NAMES = {
     0xFF000000: "NT_GDB_TDESC",
 }
 """linux/uapi/linux/elf.h; the last is gdb's own: include/elf/common.h of binutils."""
+_TELLING = 3  # notes whose order tells the writer
 _EXCEPTION_RECORD = struct.Struct("<IIQQ")  # EXCEPTION_RECORD, winnt.h: code to address
 _SIGINFO = struct.Struct("<iii4xQ")  # siginfo_t, sigaction(2): signo, errno, code, si_addr
 _WITH_ADDRESS = (signal.SIGILL, signal.SIGFPE, signal.SIGSEGV)
@@ -39,21 +40,29 @@ _WITH_ADDRESS = (signal.SIGILL, signal.SIGFPE, signal.SIGSEGV)
 
 def particulars(dump: DumpFile, file: BinaryIO) -> Particulars:
     """What the notes of a core tell."""
-    notes = list(read_notes(file))
+    first: list[int] = []
+    by_gdb = False
+
+    def seen() -> Iterator[tuple[str, int]]:  # each note only once: there can be 20 million
+        nonlocal by_gdb
+        for note in read_notes(file):
+            if len(first) < _TELLING:
+                first.append(note.type)
+            by_gdb |= note.name == b"GDB"
+            yield _note_name(note), len(note.content)
+
+    found = contents(seen())
     return Particulars(
-        writer=_writer(notes),
+        writer="gdb (gcore)" if by_gdb else _writer(first),
         architecture="x64",
         time="",
         stopped_by=_signal(dump.threads()) or _exception(dump),
-        contents=contents((_note_name(note), len(note.content)) for note in notes),
+        contents=found,
     )
 
 
-def _writer(notes: Sequence[Note]) -> str:
-    """Who wrote a core without our note, by what only he does."""
-    if any(note.name == b"GDB" for note in notes):
-        return "gdb (gcore)"
-    kinds = [note.type for note in notes[:3]]
+def _writer(kinds: Sequence[int]) -> str:
+    """Who wrote a core without our note, by the order of his notes."""
     # src/coreclr/debug/createdump/dumpwriterelf.cpp, WriteDump()
     if kinds == [NT_PRPSINFO, NT_AUXV, NT_FILE]:
         return "createdump"

@@ -17,6 +17,8 @@ _EXCEPTIONS = {
 }
 """ntstatus.h; the last is EXCEPTION_COMPLUS of dotnet/runtime, src/coreclr/inc/corexcep.h."""
 
+_MAX_KINDS = 1000  # against damaged files; real ones have about ten
+
 
 class ModuleRow(NamedTuple):
     """A module; `version` and `build_id` are "" where the file does not tell."""
@@ -129,6 +131,8 @@ def contents(items: Iterable[tuple[str, int]]) -> list[Content]:
     """Names and sizes (bytes), those of one name made one."""
     found: dict[str, Content] = {}
     for name, size in items:
+        if name not in found and len(found) >= _MAX_KINDS:
+            name = "others"
         _, number, before = found.get(name, Content(name, 0, 0))
         found[name] = Content(name, number + 1, before + size)
     return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,30 @@ def test_notes_of_unknown_kinds_are_counted(tmp_path: Path) -> None:
     struct.pack_into("<Q", grown, 96, size + len(strange))
     (tmp_path / "b").write_bytes(grown)
     assert any(row.name == "STRANGE 0x4d" for row in dump_info(tmp_path / "b").contents)
+
+
+def test_many_notes_cost_no_memory(tmp_path: Path) -> None:
+    """A megabyte of empty notes, each of another kind: they are counted, not kept."""
+    whole = core(tmp_path / "a").read_bytes()
+    count = (1 << 20) // NHDR.size
+    path = tmp_path / "b"
+    with open(path, "wb") as file:
+        file.write(whole)
+        file.seek(-(-len(whole) // 4096) * 4096)
+        at = file.tell()
+        for start in range(0, count, 1 << 16):
+            rows = range(start, min(count, start + (1 << 16)))
+            file.write(b"".join(NHDR.pack(0, 0, 0x1000 + row) for row in rows))
+        file.seek(64 + 8)
+        file.write(struct.pack("<Q", at))
+        file.seek(64 + 32)
+        file.write(struct.pack("<Q", count * NHDR.size))
+    tracemalloc.start()
+    try:
+        info = dump_info(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(row.number for row in info.contents) == count
+    assert len(info.contents) == 1001
+    assert peak < 4 << 20
