@@ -71,6 +71,7 @@ class VmRegion(NamedTuple):
 class ThreadInfo:
     """A stopped thread.
 
+    `tid` is the id that the process itself knows it by, in its own pid namespace.
     `context` is its CONTEXT structure as the DAC wants it (winnt.h, AMD64: 0x4d0 bytes).
     `regsets` are the system's own register sets by note type (elf.h NT_*): kernel layout.
     `signal` is the signal that the thread was about to take, 0 for none.

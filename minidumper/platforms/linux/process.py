@@ -264,7 +264,7 @@ class LinuxProcess:
         with suppress(OSError):  # ENODEV: a processor without XSAVE
             regsets[libc.NT_X86_XSTATE] = libc.get_regset(tid, libc.NT_X86_XSTATE, _XSTATE_MAX)
         return ThreadInfo(
-            tid=tid,
+            tid=self._own_tid(tid),
             ip=struct.unpack_from("<Q", registers, _RIP)[0],
             sp=struct.unpack_from("<Q", registers, _RSP)[0],
             context=amd64_context(registers, floating),
@@ -273,6 +273,12 @@ class LinuxProcess:
             signal=pending,
             name=self._text(f"task/{tid}/comm").rstrip("\n"),
         )
+
+    def _own_tid(self, tid: int) -> int:
+        """The id that the process itself knows a thread by: the CLR's lists have no other."""
+        if self.status.namespace_pid == self.pid:
+            return tid
+        return procfs.parse_status(self._text(f"task/{tid}/status")).namespace_pid
 
     def _check_architecture(self) -> None:
         machine = platform.machine()
