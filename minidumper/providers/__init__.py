@@ -31,4 +31,4 @@ def native_ranges(
     yield from modules.ranges(target, regions)
     if mode is not DumpMode.MINIMAL:
         yield from modified_images(target, regions)
-        yield from c_heap(target, regions)
+        yield from c_heap(target, regions, len(threads))

@@ -27,6 +27,8 @@ VERSIONS = [
     pytest.param("3.1.23", marks=OLD),
 ]
 SERVER = {"DOTNET_gcServer": "1", "DOTNET_GCHeapCount": "2"}
+OLD_SERVER = {"COMPlus_gcServer": "1", "COMPlus_GCHeapCount": "2"}
+"""3.1 knows the variables by their old prefix alone."""
 SEGMENTS = {"DOTNET_GCName": "libclrgc.so"}
 """The standalone GC, which has segments where the runtime's own has regions (since .NET 7)."""
 
@@ -64,7 +66,7 @@ def test_every_runtime(program: str, version: str, tmp_path: Path) -> None:
     ("version", "env"),
     [
         pytest.param("10.0.14", SERVER, id="server-10"),
-        pytest.param("3.1.23", SERVER, id="server-3.1", marks=OLD),
+        pytest.param("3.1.23", OLD_SERVER, id="server-3.1", marks=OLD),
         pytest.param("10.0.14", {"DOTNET_gcConcurrent": "0"}, id="not-concurrent"),
         pytest.param("10.0.14", SEGMENTS, id="segments-10"),
         pytest.param("9.0.22", SEGMENTS | SERVER, id="segments-server-9"),
@@ -76,7 +78,7 @@ def test_every_gc(version: str, env: Mapping[str, str], tmp_path: Path) -> None:
     with running("GcHeap", version, env=env) as app:
         found = assert_faithful(app, tmp_path, version)
     subheaps = [line for line in found["segments"] if line.startswith("subheap ")]
-    assert len(subheaps) == (2 if "DOTNET_gcServer" in env else 1)
+    assert len(subheaps) == (2 if env.keys() & {"DOTNET_gcServer", "COMPlus_gcServer"} else 1)
     regions = version != "3.1.23" and "DOTNET_GCName" not in env
     assert all(f" regions {regions} " in line for line in subheaps)
 
@@ -117,7 +119,7 @@ def test_a_target_in_other_namespaces(tmp_path: Path) -> None:
 
 
 def test_an_exception_filter_at_work(tmp_path: Path) -> None:
-    """The DAC crashes in the stack roots of such a thread: here, and in the Oracle."""
+    """The DAC crashes in the stack roots of such a thread: in the Oracle, not in our worker."""
     with running("Busy", args=["--filter"]) as app:
         full, heap = dump(app.pid, tmp_path, [DumpMode.FULL, DumpMode.HEAP])
         assert app.alive()
@@ -125,7 +127,7 @@ def test_an_exception_filter_at_work(tmp_path: Path) -> None:
     expected = oracle.sections(Path(full.path), dac)
     assert oracle.differences(expected, oracle.sections(Path(heap.path), dac)) == {}
     assert any(line.endswith(" crashed") for line in expected[oracle.STACK_ROOTS])
-    assert [warning.stage for warning in heap.warnings] == ["clr"]
+    assert heap.warnings == ()
 
 
 def test_createdump_is_found_wanting(tmp_path: Path) -> None:
