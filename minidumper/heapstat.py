@@ -14,7 +14,7 @@ from .clr.client import ClrClient, HeapRow, Progress
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
 from .dumpfile import DumpFile, open_dump
-from .errors import CaptureError, ClrError, NoClrInTargetError
+from .errors import BridgeError, CaptureError, ClrError, NoClrInTargetError
 from .ranges import MemoryRange, Reason, clip
 from .target import LiveTarget, Target
 
@@ -90,14 +90,12 @@ def of_process(
         ):
             client.collect(())  # everything is loaded before the stop
             for attempt in range(GC_RETRIES + 1):
+                last = attempt == GC_RETRIES
                 with _still(target, client) as (copy, stopped_s, warnings):
-                    can_walk = client.collect(copy.threads()).facts.get("can_walk", True)
-                    if not can_walk and attempt < GC_RETRIES:
-                        time.sleep(_GC_PAUSE_S * (attempt + 1))
-                        continue
-                    rows = client.heapstat(progress=progress)
-                if not can_walk:
-                    warnings.append("the GC was at work each time: objects may be missing")
+                    rows = _walk(client, copy, last=last, progress=progress)
+                if rows is None:
+                    time.sleep(_GC_PAUSE_S * (attempt + 1))
+                    continue
                 return HeapStatistics(
                     source=str(target.pid),
                     name=target.name,
@@ -107,6 +105,28 @@ def of_process(
                     warnings=tuple(warnings),
                 )
     raise AssertionError("the last attempt takes what is there")
+
+
+def _walk(
+    client: ClrClient, copy: Target, *, last: bool, progress: Progress | None
+) -> list[HeapRow] | None:
+    """The rows of a heap that holds still; None where another moment may serve better.
+
+    A GC at work makes the heap unwalkable, and so does a thread that was stopped between taking
+    the memory of an object and writing its type.
+    """
+    try:
+        if client.collect(copy.threads()).facts.get("can_walk", True):
+            return client.heapstat(progress=progress)
+        if last:
+            raise ClrError(
+                f"the GC of process {copy.pid} was in the middle of its work each time",
+                hint="try again, or take a dump (-mh) and look into that",
+            )
+    except BridgeError as err:
+        if last or err.exit_status is not None:
+            raise
+    return None
 
 
 @contextmanager

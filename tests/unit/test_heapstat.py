@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from minidumper.cli import heapstat as command
 from minidumper.cli import main
 from minidumper.clr.client import HeapRow
-from minidumper.heapstat import HeapStatistics, TypeChange, TypeRow, by_type, changes
+from minidumper.errors import BridgeError, ClrError
+from minidumper.heapstat import HeapStatistics, TypeChange, TypeRow, _walk, by_type, changes
 
 ROWS = (
     HeapRow("App.Order", "app.dll", "gen0", 10, 1000),
@@ -104,3 +106,40 @@ def test_a_filter_that_nothing_passes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["7", "--filter", "[x]", "-q", "--csv"], monkeypatch, capsys) == ("", "")
+
+
+class Worker:
+    """Answers like a CLR client that finds the heap walkable only at the last of some moments."""
+
+    def __init__(self, walkable: Sequence[bool], error: Exception | None = None) -> None:
+        self._walkable = iter(walkable)
+        self._error = error
+
+    def collect(self, threads: object) -> Any:
+        return SimpleNamespace(facts={"can_walk": next(self._walkable)})
+
+    def heapstat(self, *, progress: object) -> Sequence[HeapRow]:
+        if self._error:
+            raise self._error
+        return ROWS
+
+
+def walk(worker: Any, *, last: bool = False) -> Any:
+    target: Any = SimpleNamespace(pid=7, threads=list)
+    return _walk(worker, target, last=last, progress=None)
+
+
+def test_a_gc_at_work_asks_for_another_moment_and_is_told_after_the_last() -> None:
+    assert walk(Worker([True])) == ROWS
+    assert walk(Worker([False])) is None
+    with pytest.raises(ClrError, match="in the middle of its work"):
+        walk(Worker([False]), last=True)
+
+
+def test_a_torn_object_asks_for_another_moment_and_a_crash_does_not() -> None:
+    torn, crash = BridgeError("Object 12 is corrupted"), BridgeError("ended", exit_status=-11)
+    assert walk(Worker([True], torn)) is None
+    with pytest.raises(BridgeError, match="corrupted"):
+        walk(Worker([True], torn), last=True)
+    with pytest.raises(BridgeError, match="ended"):
+        walk(Worker([True], crash))
