@@ -19,7 +19,7 @@ from ..errors import (
     NoClrInTargetError,
 )
 from ..formats.elfimage import build_id, file_image
-from .pe import read_pe
+from ..formats.peimage import read_pe
 from .runtime import Runtime, RuntimeKind
 
 
@@ -121,7 +121,7 @@ def _file_id(path: Path) -> str:
             return data[offset : offset + size]
 
         pe = read_pe(read, 0)
-        return pe.index if pe else ""
+        return pe.build_id if pe else ""
     return ""
 
 

@@ -30,12 +30,14 @@ def give(channel: Any, handle: int, pid: int) -> None:
     winapi: Any = importlib.import_module("_winapi")
     process = winapi.OpenProcess(_PROCESS_DUP_HANDLE, False, pid)
     try:
-        channel.send(_duplicate(handle, process))
+        channel.send_bytes(b"%d" % _duplicate(handle, process))  # not send(), which pickles
     finally:
         winapi.CloseHandle(process)
 
 
 def take(channel: Any) -> int:
     """What `give` gave."""
-    handle: int = reduction.recv_handle(channel) if _duplicate is None else channel.recv()
-    return handle
+    if _duplicate is None:
+        handle: int = reduction.recv_handle(channel)
+        return handle
+    return int(channel.recv_bytes())

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ..errors import MemoryFaultError
 from ..formats.elf import PT_LOAD
-from ..formats.elfimage import ElfImage, build_id, lookup_symbol, read_image
+from ..formats.elfimage import ElfImage, ReadMemory, build_id, lookup_symbol, read_image
+from ..formats.peimage import PeImage, lookup_export, read_pe
 from ..ranges import PAGE_SIZE, page_floor
-from ..target import MemoryReader, ModuleInfo, Target
-from .pe import PeImage, lookup_export, read_pe
+from ..target import ModuleInfo, Target
 
 
 class RuntimeKind(enum.Enum):
@@ -85,32 +85,33 @@ class _Identity(NamedTuple):
 
 def find_runtime(target: Target) -> Runtime | None:
     """The target's runtime; None where it has none."""
+    read = target.memory.read
     modules = target.modules()
     for module in modules:
         kind = _KINDS.get(_file_name(module.path).lower())
-        if kind:
-            image = _image(target.memory, module)
-            if image:
-                return _runtime(kind, module, image, 0)
+        if kind and (image := _image(read, module)):
+            return _runtime(kind, module, image, _Identity())
     for module in modules:
-        image = _image(target.memory, module)
+        image = _image(read, module)
         with suppress(MemoryFaultError):
-            if image and (info := _symbol(image, "DotNetRuntimeInfo")):
-                return _runtime(RuntimeKind.SINGLE_FILE, module, image, info)
-            if image and _symbol(image, "DotNetRuntimeDebugHeader"):
-                return _runtime(RuntimeKind.NATIVE_AOT, module, image, 0)
+            if image and (info := _symbol(image, read, "DotNetRuntimeInfo")):
+                identity = _identity(read, info, is_elf=isinstance(image, ElfImage))
+                return _runtime(RuntimeKind.SINGLE_FILE, module, image, identity)
+            if image and _symbol(image, read, "DotNetRuntimeDebugHeader"):
+                return _runtime(RuntimeKind.NATIVE_AOT, module, image, _Identity())
     return None
 
 
 def _runtime(
-    kind: RuntimeKind, module: ModuleInfo, image: ElfImage | PeImage, info: int
+    kind: RuntimeKind, module: ModuleInfo, image: ElfImage | PeImage, identity: _Identity
 ) -> Runtime:
-    identity = _info(image, info) if info else _Identity()
     own_id, stamped = "", module.version
-    with suppress(MemoryFaultError):
-        own_id = image.index if isinstance(image, PeImage) else build_id(image)
-    if isinstance(image, ElfImage):
+    if isinstance(image, PeImage):
+        own_id = image.build_id
+    else:
         stamped = _stamped_version(image)
+        with suppress(MemoryFaultError):
+            own_id = build_id(image)
     file_version = identity.file_version or stamped
     return Runtime(
         kind=kind,
@@ -143,34 +144,33 @@ def _file_name(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2]
 
 
-def _image(memory: MemoryReader, module: ModuleInfo) -> ElfImage | PeImage | None:
+def _image(read: ReadMemory, module: ModuleInfo) -> ElfImage | PeImage | None:
     try:
-        return read_image(memory.read, module.base) or read_pe(memory.read, module.base)
+        return read_image(read, module.base) or read_pe(read, module.base)
     except MemoryFaultError:
         return None
 
 
-def _symbol(image: ElfImage | PeImage, name: str) -> int | None:
+def _symbol(image: ElfImage | PeImage, read: ReadMemory, name: str) -> int | None:
     if isinstance(image, PeImage):
-        return lookup_export(image, name)
+        return lookup_export(image, read, name)
     return lookup_symbol(image, name)
 
 
-def _info(image: ElfImage | PeImage, address: int) -> _Identity:
+def _identity(read: ReadMemory, address: int, *, is_elf: bool) -> _Identity:
     """What a single file's RuntimeInfo tells."""
-    signature, version, *indexes = _RUNTIME_INFO.unpack(image.read(address, _RUNTIME_INFO.size))
+    signature, version, *indexes = _RUNTIME_INFO.unpack(read(address, _RUNTIME_INFO.size))
     if signature != _RUNTIME_INFO_SIGNATURE:
         return _Identity()
-    own, dac, _ = (_index(raw, isinstance(image, ElfImage)) for raw in indexes)
+    own, dac, _ = (_index(raw, is_elf=is_elf) for raw in indexes)
     numbers = ""
     if version >= 2:
-        at = address + _RUNTIME_INFO.size
-        parts = _RUNTIME_VERSION.unpack(image.read(at, _RUNTIME_VERSION.size))
+        parts = _RUNTIME_VERSION.unpack(read(address + _RUNTIME_INFO.size, _RUNTIME_VERSION.size))
         numbers = ".".join(map(str, parts))
     return _Identity(own, dac, numbers)
 
 
-def _index(raw: bytes, is_elf: bool) -> str:
+def _index(raw: bytes, *, is_elf: bool) -> str:
     """A length, then the build id of ELF, or timestamp and size of PE."""
     content = raw[1 : 1 + raw[0]]
     if is_elf:

@@ -34,6 +34,10 @@ _DIRECTORIES_OFFSET = {_OPTIONAL_32: 92, _OPTIONAL_64: 108}  # NumberOfRvaAndSiz
 _DIRECTORY = struct.Struct("<II")
 _MAX_DIRECTORIES = 16  # IMAGE_NUMBEROF_DIRECTORY_ENTRIES
 _SECTION = struct.Struct("<8sIIIIIIHHI")
+# IMAGE_EXPORT_DIRECTORY, winnt.h: numbers of functions and names, where their tables lie
+_EXPORTS = struct.Struct("<20xIIIII")
+_RVA = struct.Struct("<I")
+_MAX_EXPORTS = 1 << 16  # ordinals have 16 bits
 _DEBUG_ENTRY = struct.Struct("<IIHHIIII")  # IMAGE_DEBUG_DIRECTORY
 _DEBUG_CODEVIEW = 2  # IMAGE_DEBUG_TYPE_CODEVIEW
 _MAX_CODEVIEW = 4096  # bytes: a GUID and the path of a .pdb
@@ -104,6 +108,30 @@ def read_pe(read: Callable[[int, int], bytes], base: int) -> PeImage | None:
         return _parse(head, at, base)
     except struct.error:
         return None
+
+
+def lookup_export(image: PeImage, read: Callable[[int, int], bytes], name: str) -> int | None:
+    """The address of a symbol that the image exports by name.
+
+    Raises:
+        MemoryFaultError: the export table cannot be read.
+    """
+    exports = image.directory(EXPORT_DIRECTORY)
+    if exports.size < _EXPORTS.size:
+        return None
+    _, count, functions, names, ordinals = _EXPORTS.unpack(read(exports.start, _EXPORTS.size))
+    wanted = name.encode("ascii") + b"\0"
+    pointers = read(image.base + names, _RVA.size * min(count, _MAX_EXPORTS))
+    for index, (rva,) in enumerate(_RVA.iter_unpack(pointers)):
+        try:
+            if read(image.base + rva, len(wanted)) != wanted:
+                continue
+        except MemoryFaultError:  # a shorter name at the end of what is mapped
+            continue
+        ordinal = int.from_bytes(read(image.base + ordinals + 2 * index, 2), "little")
+        function = read(image.base + functions + _RVA.size * ordinal, _RVA.size)
+        return image.base + int.from_bytes(function, "little")
+    return None
 
 
 def _following(read: Callable[[int, int], bytes], start: int, size: int) -> bytes:
