@@ -31,11 +31,17 @@ class CallbackHandler:
         return getattr(self, name)(call, answer) if name else False
 
     def module(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
-        """`call.Module` was read; False leaves it out, `answer.ModuleWriteFlags` cut it down."""
+        """`call.Module` was read; `answer.ModuleWriteFlags` cut it down, 0 leaves it out.
+
+        False does so too by its page, but with full memory dbghelp 10.0.29507 then fails (E_ABORT).
+        """
         return True
 
     def thread(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
-        """`call.Thread` was read; False leaves it out, `answer.ThreadWriteFlags` cut it down."""
+        """`call.Thread` was read; `answer.ThreadWriteFlags` cut it down, 0 leaves it out.
+
+        False does so too by its page, but with full memory dbghelp 10.0.29507 then fails (E_ABORT).
+        """
         return True
 
     def thread_ex(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:

@@ -13,13 +13,27 @@ import pytest
 from minidump.minidumpfile import MinidumpFile
 
 from minidumper.capture import write_dump
-from minidumper.errors import CaptureError, MemoryFaultError, OutputError, TargetExitedError
-from minidumper.formats.minidump import OWN_STREAM
+from minidumper.dbghelp import (
+    MINIDUMP_CALLBACK_INPUT,
+    MINIDUMP_CALLBACK_OUTPUT,
+    MINIDUMP_CALLBACK_TYPE,
+    CallbackHandler,
+    wide_string,
+)
+from minidumper.errors import (
+    CaptureError,
+    MemoryFaultError,
+    NativeCallError,
+    OutputError,
+    TargetExitedError,
+)
+from minidumper.formats.minidump import OWN_STREAM, ExceptionInfo
 from minidumper.formats.minidump_reader import read_minidump
 from minidumper.plan import DumpMode, DumpPlan
-from minidumper.platforms.windows import capture, dbghelp
+from minidumper.platforms.windows import capture, dbghelp, win32
 from minidumper.platforms.windows.backend import WindowsBackend
 from minidumper.platforms.windows.capture import MinidumpImage
+from minidumper.platforms.windows.options import MinidumpOptions
 from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.platforms.windows.sinks import Sink
@@ -110,7 +124,7 @@ def test_the_file_holds_exactly_the_plan(
     writer: str,
     plan_of: Callable[[WindowsProcess], DumpPlan],
 ) -> None:
-    target.writer = writer
+    target.options = MinidumpOptions(writer=writer)
     path = tmp_path / "dump.dmp"
     with target.stopped(), WindowsBackend().output(str(path), overwrite=False) as output:
         threads = target.threads()
@@ -165,7 +179,7 @@ def test_a_copy_is_written_after_the_stop(
 class Forgetful(PlanHandler):
     """Loses the last range, as dbghelp does with ranges beyond its lists."""
 
-    def __init__(self, ranges: Sequence[MemoryRange], sink: Sink, progress: object) -> None:
+    def __init__(self, ranges: Sequence[MemoryRange], sink: Sink, *_: object) -> None:
         super().__init__(ranges[:-1], sink)
 
 
@@ -187,7 +201,7 @@ def test_what_dbghelp_leaves_out_is_written_without_it(
 def test_without_dbghelp_the_dump_is_written_all_the_same(
     target: WindowsProcess, tmp_path: Path
 ) -> None:
-    target.dbghelp = r"C:\nowhere\dbghelp.dll"
+    target.options = MinidumpOptions(dbghelp=r"C:\nowhere\dbghelp.dll")
     report = write_dump(target, "full", str(tmp_path / "dump.dmp"))
     assert "C:\\nowhere\\dbghelp.dll" in report.warnings[0].message
 
@@ -209,6 +223,98 @@ def test_an_exception_in_a_callback_reaches_the_caller(
 
     with pytest.raises(Enough):
         write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
+    assert list(tmp_path.iterdir()) == []
+    assert program.alive()
+
+
+@pytest.mark.parametrize("writer", ["dbghelp", "native"])
+def test_a_comment_streams_and_an_exception(
+    target: WindowsProcess, tmp_path: Path, writer: str
+) -> None:
+    path = tmp_path / "dump.dmp"
+    with target.stopped(), WindowsBackend().output(str(path), overwrite=False) as output:
+        thread = target.threads()[1]
+        exception = ExceptionInfo(
+            thread.tid, 0xE0434352, address=thread.ip, parameters=(1, 2), context=thread.context
+        )
+        target.options = MinidumpOptions(
+            writer=writer,
+            comment="Größe",
+            user_streams={0x10001: b"user's own"},
+            exception=exception,
+        )
+        image = prepared(target, sparse_plan(target))
+        image.write(target.memory, output.descriptor)
+        image.seal(output.descriptor, OWN)
+        output.commit()
+    assert image.warnings == []
+    with opened(path) as dump:
+        assert dump.comment_w.data.rstrip("\0") == "Größe"
+        record = dump.exception.exception_records[0]
+        assert record.ThreadId == thread.tid
+        assert record.ExceptionRecord.ExceptionCode_raw == 0xE0434352
+    with open(path, "rb") as file:
+        streams = read_minidump(file).streams
+    assert streams.user_streams == {0x10001: b"user's own"}
+    assert streams.exception == exception
+
+
+class Chooser(CallbackHandler):
+    """Leaves out one module and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def handle(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
+        self.seen.add(call.CallbackType)
+        return super().handle(call, answer)
+
+    def module(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
+        if wide_string(call.Module.FullPath).endswith("GcHeap.dll"):
+            answer.ModuleWriteFlags = 0
+        return True
+
+    def include_vm_region(
+        self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT
+    ) -> bool:
+        if answer.VmRegion.Type == win32.MEM_MAPPED:
+            answer.VmRegion.RegionSize = 0
+        return True
+
+
+def test_a_callback_decides(target: WindowsProcess, tmp_path: Path) -> None:
+    chooser = Chooser()
+    target.options = MinidumpOptions(callback=chooser)
+    path = tmp_path / "dump.dmp"
+    write_dump(target, "full", str(path))
+    with opened(path) as dump:
+        names = [module.name for module in dump.modules.modules]
+    assert not any(name.endswith("GcHeap.dll") for name in names)
+    assert any(name.endswith("coreclr.dll") for name in names)
+    held = segments(path)
+    shared = [r for r in target.regions() if r.readable and r.protection.endswith("s")]
+    assert shared
+    assert not any(start < r.end and r.start < end for r in shared for start, end in held)
+    types = MINIDUMP_CALLBACK_TYPE
+    assert {types.ModuleCallback, types.ThreadCallback, types.IncludeVmRegionCallback} <= (
+        chooser.seen
+    )
+    assert types.IoWriteAllCallback not in chooser.seen
+
+
+class Canceller(CallbackHandler):
+    """Ends the dump."""
+
+    def cancel(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
+        answer.Cancel = True
+        return True
+
+
+def test_a_callback_cancels(program: Running, target: WindowsProcess, tmp_path: Path) -> None:
+    target.options = MinidumpOptions(callback=Canceller())
+    with pytest.raises(NativeCallError) as caught:
+        write_dump(target, "full", str(tmp_path / "dump.dmp"))
+    assert caught.value.code & 0xFFFFFFFF == 0x8007_04C7  # of ERROR_CANCELLED, winerror.h
     assert list(tmp_path.iterdir()) == []
     assert program.alive()
 
@@ -301,7 +407,7 @@ def test_a_target_that_ends_meanwhile_leaves_no_file(tmp_path: Path, writer: str
                 program.process.kill()
 
         with WindowsProcess(program.process.pid) as target:
-            target.writer = writer
+            target.options = MinidumpOptions(writer=writer)
             with pytest.raises((TargetExitedError, MemoryFaultError)):
                 write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from minidump.minidumpfile import MinidumpFile
 from minidumper import platforms
 from minidumper.capture import Capture
 from minidumper.plan import DumpMode
+from minidumper.platforms.windows.options import MinidumpOptions
 from minidumper.report import CaptureReport
 from tests.support import oracle
 
@@ -51,7 +52,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Dumps:
             reports = capture.write([str(folder / f"{mode.value}.dmp") for mode in modes])
         with Capture(target, [DumpMode.HEAP]) as capture:
             (copied,) = capture.write([str(folder / "async.dmp")], async_copy=True)
-            vars(target)["writer"] = "native"
+            vars(target)["options"] = MinidumpOptions(writer="native")
             (native,) = capture.write([str(folder / "native.dmp")])
         assert program.alive()
         (runtime,) = [m.path for m in target.modules() if m.path.endswith("coreclr.dll")]

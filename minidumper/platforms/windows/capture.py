@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import c_void_p, cast, pointer
 from typing import TYPE_CHECKING
 
-from ...dbghelp import MINIDUMP_TYPE, MINIDUMP_USER_STREAM, MINIDUMP_USER_STREAM_INFORMATION
+from ...dbghelp import MINIDUMP_TYPE
 from ...errors import (
     CaptureError,
     DumpFormatError,
@@ -24,6 +22,7 @@ from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange, Reason, joined, subtract
 from ...target import MemoryCopied, MemoryReader, ThreadInfo, VmRegion
 from . import dbghelp
+from .options import ExceptionArguments, StreamArguments
 from .planhandler import PlanHandler
 from .sinks import FileSink, MemorySink, Sink
 from .streams import collect_streams
@@ -68,6 +67,7 @@ class MinidumpImage:
         self.data_size = plan.size
         """Bytes of memory to copy."""
         self._process = process
+        self._options = process.options
         self._plan = plan
         self._regions = regions
         self._threads = threads
@@ -139,7 +139,7 @@ class MinidumpImage:
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
     ) -> None:
         """Write by dbghelp, and what is not as planned once more without it, in the same stop."""
-        if self._process.writer == "dbghelp":
+        if self._options.writer == "dbghelp":
             problem = self._by_dbghelp(sink, progress)
             if not problem:
                 return
@@ -156,26 +156,38 @@ class MinidumpImage:
 
     def _by_dbghelp(self, sink: Sink, progress: Progress | None) -> str:
         """Why the file cannot stay as dbghelp wrote it, "" where it can."""
-        own = ctypes.create_string_buffer(b"{}".ljust(_SPARE))  # JSON, which allows the spaces
-        stream = MINIDUMP_USER_STREAM(OWN_STREAM, _SPARE, cast(own, c_void_p).value)
+        options = self._options
+        own = b"{}".ljust(_SPARE)  # JSON, which allows the spaces
+        streams = StreamArguments([*options.streams(), (OWN_STREAM, own)])
+        exception = ExceptionArguments(options.exception) if options.exception else None
         try:
             dbghelp.write_dump(
-                self._process.dbghelp,
+                options.dbghelp,
                 self._process.handle,
                 self._process.pid,
                 FLAGS,
-                PlanHandler(self._ranges, sink, self._within(progress)),
-                streams=MINIDUMP_USER_STREAM_INFORMATION(1, pointer(stream)),
+                PlanHandler(self._ranges, sink, self._within(progress), options.callback),
+                streams=streams.information,
+                exception=exception.information if exception else None,
             )
             missing = self._missing(sink)
         except (CaptureError, DumpFormatError) as err:
+            if options.callback:
+                raise  # which may have wanted it so
             return str(err)
+        if options.callback:
+            return ""  # it may have left out what it likes
         return f"it left out {_described(missing)}" if missing else ""
 
     def _natively(
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
     ) -> None:
-        streams = collect_streams(self._process, self._threads, self._regions)
+        streams = dataclasses.replace(
+            collect_streams(self._process, self._threads, self._regions),
+            comment=self._options.comment,
+            user_streams=self._options.user_streams,
+            exception=self._options.exception,
+        )
         plan = layout(streams, self._ranges, timestamp=int(time.time()), spare=_SPARE)
         self._native = streams, plan
         report = self._within(progress)

@@ -9,6 +9,7 @@ from ctypes import c_ubyte
 from ...dbghelp import (
     MINIDUMP_CALLBACK_INPUT,
     MINIDUMP_CALLBACK_OUTPUT,
+    MINIDUMP_CALLBACK_TYPE,
     S_FALSE,
     S_OK,
     CallbackHandler,
@@ -16,21 +17,42 @@ from ...dbghelp import (
 from ...ranges import MemoryRange
 from .sinks import Sink
 
+_WRITING = {
+    MINIDUMP_CALLBACK_TYPE.IoStartCallback,
+    MINIDUMP_CALLBACK_TYPE.IoWriteAllCallback,
+    MINIDUMP_CALLBACK_TYPE.IoFinishCallback,
+}
+
 
 class PlanHandler(CallbackHandler):
-    """Hands out the ranges of a plan and takes the bytes of the file."""
+    """Hands out the ranges of a plan and takes the bytes of the file.
+
+    `user` is a handler that sees the same calls and may change each decision.
+    """
 
     def __init__(
         self,
         ranges: Sequence[MemoryRange],
         sink: Sink,
         progress: Callable[[int], None] | None = None,
+        user: CallbackHandler | None = None,
     ) -> None:
         """`ranges` are page aligned, sorted and disjoint; dbghelp writes wrong ones otherwise."""
         self._starts = [start for start, _ in ranges]
         self._ends = [end for _, end in ranges]
         self._sink = sink
         self._progress = progress
+        self._user = user
+
+    def handle(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
+        """Answer, then let the user's own handler change that, but for the writing itself."""
+        answered = super().handle(call, answer)
+        if self._user is None or call.CallbackType in _WRITING:
+            return answered
+        changed = self._user.handle(call, answer)
+        # Only here does "no decision" differ from the answer that we have given.
+        regions = call.CallbackType == MINIDUMP_CALLBACK_TYPE.IncludeVmRegionCallback
+        return answered or changed if regions else changed
 
     def include_vm_region(
         self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT

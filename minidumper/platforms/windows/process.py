@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from . import commandline, memory, toolhelp, win32
 from .capture import MinidumpImage
 from .debugging import Hold, has_exited
+from .options import MinidumpOptions
 from .privilege import enable_debug_privilege
 from .versions import fixed_file_info
 
@@ -36,7 +36,6 @@ _ACCESS = (
     | win32.PROCESS_DUP_HANDLE
     | win32.SYNCHRONIZE
 )
-_CONTEXT_ALIGNMENT = 16  # CONTEXT is DECLSPEC_ALIGN(16), winnt.h
 
 
 class WindowsProcess:
@@ -51,10 +50,7 @@ class WindowsProcess:
             BitnessMismatchError: it has another pointer size than this Python.
         """
         self.pid = pid
-        self.writer = "dbghelp"
-        """Who writes dumps: "dbghelp", or "native" for us."""
-        self.dbghelp = ""
-        """The full path of a dbghelp.dll, "" for the system's."""
+        self.options = MinidumpOptions()
         self.warnings: list[CaptureWarning] = []
         self.handle = _open(pid)
         self._hold: Hold | None = None
@@ -245,9 +241,7 @@ def _thread(tid: int) -> ThreadInfo:
     access = win32.THREAD_GET_CONTEXT | win32.THREAD_QUERY_INFORMATION
     handle = win32.OpenThread(access, False, tid)
     try:
-        buffer = (ctypes.c_uint8 * (sizeof(CONTEXT) + _CONTEXT_ALIGNMENT))()
-        skip = -ctypes.addressof(buffer) % _CONTEXT_ALIGNMENT
-        context = CONTEXT.from_buffer(buffer, skip)
+        _, context = win32.aligned(CONTEXT)  # DECLSPEC_ALIGN(16), winnt.h
         context.ContextFlags = win32.CONTEXT_ALL[HOST_BITS]
         win32.GetThreadContext(handle, byref(context))
         ip, sp = (context.Rip, context.Rsp) if HOST_BITS == 64 else (context.Eip, context.Esp)

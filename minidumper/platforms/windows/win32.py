@@ -432,6 +432,12 @@ class _Plain(_Function):
         return result
 
 
+def aligned(kind: Any) -> tuple[Any, Any]:
+    """A buffer to be kept, and a structure in it at an address that is a multiple of 16."""
+    buffer = (c_uint8 * (sizeof(kind) + 16))()
+    return buffer, kind.from_buffer(buffer, -ctypes.addressof(buffer) % 16)
+
+
 def text(units: Any) -> str:
     """The zero-terminated text in an array of UTF-16 units."""
     return bytes(units).decode("utf-16-le", "surrogatepass").split("\0", 1)[0]
