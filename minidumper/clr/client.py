@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ class ClrClient:
         handles = _handles(source)
         if dac.descriptor is not None:
             handles["dac"] = dac.descriptor
-        self._send("open", request, b"", handles)
+        self._send("open", request, b"", handles, OPEN_S)
 
     def _ask(
         self,
@@ -266,14 +267,19 @@ class ClrClient:
         if not self._opened:
             self._receive("open", OPEN_S, None)
             self._opened = True
-        self._send(command, request, data, handles or {})
+        self._send(command, request, data, handles or {}, deadline_s)
         return self._receive(command, deadline_s, progress)
 
     def _send(
-        self, command: str, request: dict[str, Any], data: bytes, handles: Mapping[str, int]
+        self,
+        command: str,
+        request: dict[str, Any],
+        data: bytes,
+        handles: Mapping[str, int],
+        deadline_s: float,
     ) -> None:
         request = {**request, "command": command, "handles": dict(handles)}
-        with self._lost_is_error(command):
+        with self._within(deadline_s, command):
             self._channel.send_bytes(json.dumps(request).encode())
             self._channel.send_bytes(data)
             for handle in handles.values():
@@ -284,38 +290,43 @@ class ClrClient:
     ) -> tuple[dict[str, Any], bytes]:
         """The answer, after any frames of progress, each of which begins the deadline anew."""
         while True:
-            facts = json.loads(self._frame(command, deadline_s))
-            if "progress" not in facts:
-                break
+            with self._within(deadline_s, command):
+                facts = json.loads(self._channel.recv_bytes())
+                if "progress" not in facts:
+                    columns = self._channel.recv_bytes()
+                    break
             if progress:
                 progress(*facts["progress"])
-        columns = self._frame(command, deadline_s)
         if "error" in facts:
             raise BridgeError(f"the CLR side failed to {command}: {facts['error']}")
         return facts, columns
 
-    def _frame(self, command: str, deadline_s: float) -> bytes:
-        with self._lost_is_error(command):
-            if self._channel.poll(deadline_s):
-                return self._channel.recv_bytes()
-        self._process.kill()
-        raise BridgeError(
-            f"the CLR side did not {command} within {deadline_s:g} s and was ended",
-            hint=self._last_words(),
-        )
-
     @contextlib.contextmanager
-    def _lost_is_error(self, command: str) -> Iterator[None]:
-        """A worker that is gone is one clear error."""
+    def _within(self, deadline_s: float, command: str) -> Iterator[None]:
+        """Talk with the worker; one that hangs is killed, one that is gone is a clear error."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(deadline_s, expire)
+        timer.start()
         try:
             yield
         except (EOFError, OSError) as err:
             status = self._process.wait()
+            what = (
+                f"did not {command} within {deadline_s:g} s and was killed"
+                if expired.is_set()
+                else f"ended during {command}: {_status(status)}"
+            )
             raise BridgeError(
-                f"the CLR side ended during {command}: {_status(status)}",
-                exit_status=status,
-                hint=self._last_words(),
+                f"the CLR side {what}", exit_status=status, hint=self._last_words()
             ) from err
+        finally:
+            timer.cancel()
+            timer.join()
 
     def _last_words(self) -> str:
         """The end of what the worker said on standard error."""
