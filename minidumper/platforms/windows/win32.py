@@ -451,7 +451,11 @@ def os_error(code: int) -> OSError:
 
 def failure(api: str, code: int) -> NativeCallError:
     """The error of a failed call, with the system's text for its code."""
-    return NativeCallError(api, code, detail=vars(ctypes)["FormatError"](code).strip().rstrip("."))
+    text: str = vars(ctypes)["FormatError"](code)
+    return NativeCallError(api, code, detail="" if text == _UNKNOWN else text.strip().rstrip("."))
+
+
+_UNKNOWN = "<no description>"  # what Python says of a code that the system has no text for
 
 
 _HANDLE, _BOOL, _DWORD = c_void_p, c_int32, c_uint32
