@@ -1,6 +1,7 @@
 """Heap dumps of one process by minidumper and by createdump: size, pause, time, memory.
 
-    python benchmarks/capture.py [--heap MB ...] [--runtime VERSION] [--server] [--folder DIR]
+    python benchmarks/capture.py [--heap MB ...] [--runtime VERSION] [--server] [--rounds N]
+        [--folder DIR]
 
 Every line is one heap size: a GcHeap process of that much live data, both tools in turn on it,
 files in the same folder. The pause is measured inside the target (the longest gap of a loop that
@@ -28,8 +29,6 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.support import runtimes
 from tests.support.targets import Running, running
-
-ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _line(heap: int, args: argparse.Namespace, folder: Path) -> str:
     env = {"DOTNET_gcServer": "1"} if args.server else {}
     with running("GcHeap", runtime=args.runtime, args=["--small", str(heap)], env=env) as app:
         rows: dict[str, list[Figure]] = {"stop": [], "async": [], "createdump": []}
-        for _ in range(ROUNDS):
+        for _ in range(args.rounds):
             rows["stop"].append(_ours(app, folder))
             rows["async"].append(_ours(app, folder, "--async"))
             rows["createdump"].append(_createdump(app, folder, args.runtime))
@@ -161,6 +160,7 @@ def main() -> None:
     parser.add_argument("--heap", type=int, nargs="+", default=[50, 500, 2000, 8000])
     parser.add_argument("--runtime", default="10.0.14")
     parser.add_argument("--server", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path.cwd())
     args = parser.parse_args()
     print(
