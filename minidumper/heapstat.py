@@ -18,8 +18,8 @@ from .errors import BridgeError, CaptureError, ClrError, NoClrInTargetError
 from .ranges import MemoryRange, Reason, clip
 from .target import LiveTarget, Target
 
-GC_RETRIES = 5
-"""Moments that are given up because the GC was in the middle of its work."""
+MOMENTS = 30
+"""Looks at a live process before it is given up: its GC can be at work four times out of five."""
 
 NAMELESS = "(unknown)"
 """Stands for types whose metadata is not in a dump."""
@@ -89,12 +89,12 @@ def of_process(
             ClrClient.start(target, runtime, component, user=target.user) as client,
         ):
             client.collect(())  # everything is loaded before the stop
-            for attempt in range(GC_RETRIES + 1):
-                last = attempt == GC_RETRIES
+            for moment in range(MOMENTS):
+                last = moment == MOMENTS - 1
                 with _still(target, client) as (copy, stopped_s, warnings):
                     rows = _walk(client, copy, last=last, progress=progress)
                 if rows is None:
-                    time.sleep(_GC_PAUSE_S * (attempt + 1))
+                    time.sleep(_GC_PAUSE_S)
                     continue
                 return HeapStatistics(
                     source=str(target.pid),
