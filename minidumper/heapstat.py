@@ -18,8 +18,8 @@ from .errors import BridgeError, CaptureError, ClrError, NoClrInTargetError
 from .ranges import MemoryRange, Reason, clip
 from .target import LiveTarget, Target
 
-MOMENTS = 30
-"""Looks at a live process before it is given up: its GC can be at work four times out of five."""
+MOMENTS = 10
+"""Looks at a live process whose GC is in the middle of its work, before that is put up with."""
 
 NAMELESS = "(unknown)"
 """Stands for types whose metadata is not in a dump."""
@@ -92,7 +92,7 @@ def of_process(
             for moment in range(MOMENTS):
                 last = moment == MOMENTS - 1
                 with _still(target, client) as (copy, stopped_s, warnings):
-                    rows = _walk(client, copy, last=last, progress=progress)
+                    rows = _walk(client, copy, warnings, last=last, progress=progress)
                 if rows is None:
                     time.sleep(_GC_PAUSE_S)
                     continue
@@ -108,7 +108,12 @@ def of_process(
 
 
 def _walk(
-    client: ClrClient, copy: Target, *, last: bool, progress: Progress | None
+    client: ClrClient,
+    copy: Target,
+    warnings: list[str],
+    *,
+    last: bool,
+    progress: Progress | None,
 ) -> list[HeapRow] | None:
     """The rows of a heap that holds still; None where another moment may serve better.
 
@@ -119,13 +124,18 @@ def _walk(
         if client.collect(copy.threads()).facts.get("can_walk", True):
             return client.heapstat(progress=progress)
         if last:
-            raise ClrError(
-                f"the GC of process {copy.pid} was in the middle of its work each time",
-                hint="try again, or take a dump (-mh) and look into that",
+            warnings.append(
+                "the GC was in the middle of its work each time: objects may be missing"
             )
+            return client.heapstat(progress=progress)
     except BridgeError as err:
-        if last or err.exit_status is not None:
+        if err.exit_status is not None:
             raise
+        if last:
+            raise ClrError(
+                f"the heap of process {copy.pid} was in motion at each of {MOMENTS} moments: {err}",
+                hint="try again when its GC has less to do",
+            ) from err
     return None
 
 

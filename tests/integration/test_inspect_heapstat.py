@@ -13,7 +13,7 @@ import pytest
 from minidumper import platforms
 from minidumper.capture import write_dump
 from minidumper.cli import main
-from minidumper.errors import CaptureError
+from minidumper.errors import CaptureError, ClrError
 from minidumper.heapstat import HeapStatistics, TypeRow, by_type, of_dump, of_process
 from tests.support import gates, oracle, runtimes, targets
 
@@ -91,11 +91,16 @@ def test_without_a_snapshot_the_process_is_stopped_and_that_is_said(
     assert target.alive()
 
 
-def test_a_process_whose_gc_runs_all_the_time() -> None:
+def test_a_process_whose_gc_runs_all_the_time_is_counted_or_that_is_said() -> None:
+    """Which of them depends on the moments that were met; the process runs on in any case."""
     with targets.running("Alloc") as running:
-        live = of_process(running.pid)
+        try:
+            names = {row.type for row in of_process(running.pid).rows}
+        except ClrError as err:
+            assert "in motion at each of" in str(err)
+        else:
+            assert any(name.startswith("System.Collections.Generic.Dictionary<") for name in names)
         assert running.alive()
-    assert any(row.type.startswith("System.Collections.Generic.Dictionary<") for row in live.rows)
 
 
 def test_progress_is_told(dump: Path) -> None:
