@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from minidumper.cli import main
 from minidumper.dumpinfo import dump_info
@@ -50,7 +50,14 @@ def test_gcores_core(target: targets.Running, tmp_path: Path) -> None:
     info = dump_info(tmp_path / f"core.{target.pid}")
     assert info.writer == "gdb (gcore)"
     assert info.pid == target.pid
-    assert {row.tid for row in info.threads} == {t.id for t in psutil.Process(target.pid).threads()}
+    with (tmp_path / f"core.{target.pid}").open("rb") as file:
+        notes = [
+            note
+            for segment in ELFFile(file).iter_segments("PT_NOTE")
+            for note in segment.iter_notes()
+        ]
+    assert len(info.threads) == sum(note["n_type"] == "NT_PRSTATUS" for note in notes)
+    assert target.pid in {row.tid for row in info.threads}
     assert info.runtime
     assert info.runtime.version == "10.0.14"
     assert info.runtime.dac == str(runtimes.dac("10.0.14"))
