@@ -61,6 +61,7 @@ class Capture:
         self._backend = platforms.backend()
         began = time.monotonic()
         self._planner = Planner(target, modes, dac=dac, root=target.root, user=target.user)
+        self._rehearsed = True
         try:
             self._planner.rehearse()
         except BaseException:
@@ -83,6 +84,7 @@ class Capture:
 
     def plans(self) -> list[DumpPlan]:
         """The plans of one short stop, nothing written."""
+        self._rehearse_again()
         return self._stop(lambda stop, regions, threads: None).plans
 
     def write(
@@ -101,6 +103,7 @@ class Capture:
             MiniDumperError: any other failure; the target runs on, no file is left.
         """
         began = time.monotonic()
+        self._rehearse_again()
         with ExitStack() as stack:
             outputs = [
                 stack.enter_context(self._backend.output(path, overwrite=overwrite))
@@ -125,6 +128,12 @@ class Capture:
             if async_copy:
                 write_s = self._write_all(stop, outputs, meter)
             return self._finish(stop, outputs, began=began, write_s=write_s, async_copy=async_copy)
+
+    def _rehearse_again(self) -> None:
+        """Rehearse before every stop but the first: methods are compiled anew all the time."""
+        if not self._rehearsed:
+            self._planner.rehearse()
+        self._rehearsed = False
 
     def _stop(
         self, inside: Callable[[_Stop, Sequence[VmRegion], Sequence[ThreadInfo]], None]

@@ -35,8 +35,8 @@ COLLECT_S = 20.0
 """Seconds inside the stop; 0.02 on .NET 8 and newer, 0.3 on 3.1."""
 INSPECT_S = 300.0
 """Seconds between two signs of life of a walk over all objects."""
-_GRACE_S = 30.0
-"""Seconds beyond a budget after which the worker counts as hung: a busy machine is no hang."""
+REHEARSE_S = 30.0
+"""Seconds between two signs of life of a rehearsal: a busy machine is no hang."""
 _DETAIL_SIZE = 2000
 """Bytes of the worker's last words that go into a hint."""
 
@@ -189,8 +189,7 @@ class ClrClient:
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        request = {"seconds": budget_s}
-        return self._ask("rehearse", request, deadline_s=budget_s + _GRACE_S)[0]
+        return self._ask("rehearse", {"seconds": budget_s}, deadline_s=REHEARSE_S)[0]
 
     def collect(
         self, threads: Sequence[ThreadInfo], *, minimal: bool = False, committed: bool = False
