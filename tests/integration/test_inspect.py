@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from minidumper.cli import main
 from minidumper.dumpinfo import dump_info
@@ -51,12 +52,10 @@ def test_gcores_core(target: targets.Running, tmp_path: Path) -> None:
     assert info.writer == "gdb (gcore)"
     assert info.pid == target.pid
     with (tmp_path / f"core.{target.pid}").open("rb") as file:
-        notes = [
-            note
-            for segment in ELFFile(file).iter_segments("PT_NOTE")
-            for note in segment.iter_notes()
-        ]
-    assert len(info.threads) == sum(note["n_type"] == "NT_PRSTATUS" for note in notes)
+        (segment,) = ELFFile(file).iter_segments("PT_NOTE")
+        assert isinstance(segment, NoteSegment)
+        kinds = [note["n_type"] for note in segment.iter_notes()]
+    assert len(info.threads) == kinds.count("NT_PRSTATUS")
     assert target.pid in {row.tid for row in info.threads}
     assert info.runtime
     assert info.runtime.version == "10.0.14"
