@@ -37,7 +37,10 @@ internal sealed class Collector(
     /// </summary>
     private bool HasWholeHeaps => runtime.ClrInfo.Version.Major is >= 7 or 0;
 
-    public Answer Collect(bool minimal, bool committed)
+    /// <param name="minimal">Leaves the heap out.</param>
+    /// <param name="committed">Takes all committed memory of the GC instead of what is in use.</param>
+    /// <param name="stopped">Whether the target holds still, so that its lists have an end.</param>
+    public Answer Collect(bool minimal, bool committed, bool stopped)
     {
         reader.FlushCachedData();
         runtime.FlushCachedData();
@@ -53,6 +56,9 @@ internal sealed class Collector(
             if (!minimal)
             {
                 CollectRoots(handles);
+                // Up to .NET 5 the DAC counts the timers in their list, and a torn one is a circle.
+                if (stopped)
+                    _ = runtime.ThreadPool?.MinThreads;
                 if (Rehearsed is not null)
                     found.Add(Rehearsed);
             }
@@ -178,7 +184,6 @@ internal sealed class Collector(
         sos.SyncBlocks(Deadline.After(SyncBlocksBudget));
         if (!handles)
             _ = runtime.EnumerateHandles().Count();
-        _ = runtime.ThreadPool?.MinThreads;
     }
 
     private string Describe(int modules, int frames) => Facts.Write(json =>

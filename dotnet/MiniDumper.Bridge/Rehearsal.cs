@@ -14,16 +14,19 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
     private const int VisitsBetweenFlushes = 5000;
 
     private const int ObjectsBetweenLooks = 1000;
+    private const int ObjectsBetweenReports = 1_000_000;
 
     /// <summary>The part of the budget for finding generic instances on the heap, whatever its size.</summary>
     private const double ObjectsShare = 0.2;
 
+    private Action<string, long, long>? _progress;
     private Deadline _deadline;
     private long _objects;
     private int _failures;
 
-    public Answer Run(double seconds, RegionBuffer kept)
+    public Answer Run(double seconds, RegionBuffer kept, Action<string, long, long>? progress)
     {
+        _progress = progress;
         _deadline = Deadline.After(seconds);
         TypeWalk? types = null;
         Flush();
@@ -61,6 +64,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
     /// <summary>Does what may meet torn structures.</summary>
     public void Step(Action step)
     {
+        _progress?.Invoke("rehearsal", 0, 0);
         try
         {
             step();
@@ -80,7 +84,6 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
         sos.SyncBlocks(_deadline);
         if (runtime.EnumerateClrNativeHeaps().All(heap => heap.Kind != NativeHeapKind.HandleTable))
             _ = runtime.EnumerateHandles().Count();
-        _ = runtime.ThreadPool?.MinThreads;
         foreach (ClrSubHeap subHeap in runtime.Heap.SubHeaps)
             _ = subHeap.OomInfo;
         if (runtime.StressLog is { } log)
@@ -135,6 +138,8 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
                 {
                     if (++_objects % ObjectsBetweenLooks == 0 && share.Passed)
                         return;
+                    if (_objects % ObjectsBetweenReports == 0)
+                        _progress?.Invoke("objects", _objects, 0);
                     if (item.Type is { } type)
                         types.Add(type.MethodTable);
                 }
@@ -150,6 +155,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
             if (types.Types + types.Methods - flushed < VisitsBetweenFlushes)
                 continue;
             flushed = types.Types + types.Methods;
+            _progress?.Invoke("types", types.Types, 0);
             Flush();
         }
     }

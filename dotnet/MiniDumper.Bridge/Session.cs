@@ -102,7 +102,9 @@ public sealed class Session
             case "collect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _collector.Collect(
-                    root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
+                    root.GetProperty("minimal").GetBoolean(),
+                    root.GetProperty("committed").GetBoolean(),
+                    stopped: true);
             case "inspect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _inspector.Run(Progress);
@@ -120,9 +122,9 @@ public sealed class Session
         // Once for nothing, so that inside the stop all code is compiled and all pages are warm.
         _reader.SetContexts([]);
         _collector.Rehearsed = null;
-        _rehearsal.Step(() => _collector.Collect(minimal: false, committed: false));
+        _rehearsal.Step(() => _collector.Collect(minimal: false, committed: false, stopped: false));
         RegionBuffer kept = new();
-        Answer answer = _rehearsal.Run(_rehearses ? seconds : 0, kept);
+        Answer answer = _rehearsal.Run(_rehearses ? seconds : 0, kept, Progress);
         _collector.Rehearsed = kept;
         return answer;
     }
