@@ -55,19 +55,32 @@ internal sealed class Collector(
             int frames = skip.Contains("stacks") ? 0 : CollectThreads();
             if (!minimal)
             {
-                CollectRoots(handles);
+                Soft("handles and sync blocks", () => CollectRoots(handles));
                 // Up to .NET 5 the DAC counts the timers in their list, and a torn one is a circle.
                 if (stopped)
-                    _ = runtime.ThreadPool?.MinThreads;
+                    Soft("thread pool", () => _ = runtime.ThreadPool?.MinThreads);
                 if (Rehearsed is not null)
                     found.Add(Rehearsed);
             }
 
-            return new Answer(Describe(modules, frames), found.Pack());
+            return new Answer(Describe(minimal, modules, frames), found.Pack());
         }
         finally
         {
             reader.RecordTo(null, Reasons.None);
+        }
+    }
+
+    /// <summary>Does what can meet a structure that a thread was just changing; its loss is a warning.</summary>
+    private void Soft(string what, Action step)
+    {
+        try
+        {
+            step();
+        }
+        catch (Exception error) when (error is not OutOfMemoryException)
+        {
+            _warnings.Add($"{what}: {error.Message}");
         }
     }
 
@@ -142,7 +155,7 @@ internal sealed class Collector(
         foreach (ClrThread thread in runtime.Threads.Where(thread => thread.OSThreadId != 0))
         {
             frames += stacks.Walk(thread.OSThreadId);
-            CollectExceptions(thread);
+            Soft($"exceptions of thread {thread.OSThreadId}", () => CollectExceptions(thread));
         }
 
         return frames;
@@ -186,15 +199,10 @@ internal sealed class Collector(
             _ = runtime.EnumerateHandles().Count();
     }
 
-    private string Describe(int modules, int frames) => Facts.Write(json =>
+    private string Describe(bool minimal, int modules, int frames) => Facts.Write(json =>
     {
-        ClrHeap heap = runtime.Heap;
-        json.WriteBoolean("can_walk", heap.CanWalkHeap);
-        json.WriteBoolean("server_gc", heap.IsServer);
-        json.WriteBoolean("gc_regions", heap.SubHeaps.Any(subHeap => subHeap.HasRegions));
-        json.WriteNumber("gc_heaps", heap.SubHeaps.Length);
-        json.WriteNumber("gc_segments", heap.Segments.Length);
-        json.WriteNumber("gc_bytes", heap.Segments.Aggregate(0UL, (sum, segment) => sum + segment.Length));
+        if (!minimal)
+            DescribeHeap(json, runtime.Heap);
         json.WriteNumber("modules", modules);
         json.WriteNumber("threads", runtime.Threads.Length);
         json.WriteNumber("frames", frames);
@@ -203,6 +211,16 @@ internal sealed class Collector(
             json.WriteStringValue(warning);
         json.WriteEndArray();
     });
+
+    private static void DescribeHeap(Utf8JsonWriter json, ClrHeap heap)
+    {
+        json.WriteBoolean("can_walk", heap.CanWalkHeap);
+        json.WriteBoolean("server_gc", heap.IsServer);
+        json.WriteBoolean("gc_regions", heap.SubHeaps.Any(subHeap => subHeap.HasRegions));
+        json.WriteNumber("gc_heaps", heap.SubHeaps.Length);
+        json.WriteNumber("gc_segments", heap.Segments.Length);
+        json.WriteNumber("gc_bytes", heap.Segments.Aggregate(0UL, (sum, segment) => sum + segment.Length));
+    }
 
     private static void Add(RegionBuffer found, MemoryRange range, Reasons reasons) =>
         found.Add(range.Start, range.End, reasons);

@@ -54,8 +54,9 @@ class ClrRegions:
     """What the CLR side needs of a stopped target, and what it told.
 
     `ranges` are page aligned, sorted and disjoint; parts of them may not be mapped. `facts` has
-    `can_walk` (False while a GC works), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments`,
-    `gc_bytes` (sum of ClrMD's Segment.ObjectRange.Length), `modules`, `threads` and `frames`.
+    `modules`, `threads` and `frames`, and unless it is a minimal one `can_walk` (False while a GC
+    works), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments` and `gc_bytes` (sum of ClrMD's
+    Segment.ObjectRange.Length).
     """
 
     ranges: list[ReasonedRange]
