@@ -56,9 +56,10 @@ internal sealed class Collector(
             if (!minimal)
             {
                 Soft("handles and sync blocks", () => CollectRoots(handles));
-                // Up to .NET 5 the DAC counts the timers in their list, and a torn one is a circle.
+                // Up to .NET 5 the DAC counts the timers in their list, and a torn one is a circle. From
+                // .NET 6 on the pool is made of objects.
                 if (stopped)
-                    Soft("thread pool", () => _ = runtime.ThreadPool?.MinThreads);
+                    sos.ThreadPool();
                 if (Rehearsed is not null)
                     found.Add(Rehearsed);
             }

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using Microsoft.Diagnostics.Runtime;
 
@@ -59,18 +60,20 @@ public sealed class Session
 
     /// <summary>
     /// Loads what the bridge refers to, at first and second hand, and what ClrMD itself does: later these
-    /// files may be closed to us.
+    /// files may be closed to us. And compiles the bridge: the first stop is the one that counts.
     /// </summary>
     public static void Preload()
     {
-        HashSet<string> seen = [];
-        Stack<Assembly> rest = new([typeof(Session).Assembly]);
-        while (rest.TryPop(out Assembly? assembly))
+        LoadReferences();
+        const BindingFlags all = BindingFlags.DeclaredOnly | BindingFlags.Instance | BindingFlags.Static
+            | BindingFlags.Public | BindingFlags.NonPublic;
+        foreach (Type type in typeof(Session).Assembly.GetTypes())
         {
-            foreach (AssemblyName name in assembly.GetReferencedAssemblies())
+            foreach (MethodInfo method in type.GetMethods(all))
             {
-                if (seen.Add(name.FullName) && TryLoad(name) is { } loaded && assembly != typeof(ClrRuntime).Assembly)
-                    rest.Push(loaded);
+                bool foreign = method.Attributes.HasFlag(MethodAttributes.PinvokeImpl); // of another system, too
+                if (!method.IsAbstract && !method.ContainsGenericParameters && !foreign)
+                    RuntimeHelpers.PrepareMethod(method.MethodHandle);
             }
         }
     }
@@ -119,8 +122,9 @@ public sealed class Session
 
     private Answer Rehearse(double seconds)
     {
-        // Once for nothing, so that inside the stop all code is compiled and all pages are warm.
-        _reader.SetContexts([]);
+        // Once for nothing, so that inside the stop all code is compiled and all pages are warm. No thread
+        // has the registers given here, so that no stack is walked: those of a running target are torn.
+        _reader.SetContexts([new KeyValuePair<uint, byte[]>(0, [])]);
         _collector.Rehearsed = null;
         _rehearsal.Step(() => _collector.Collect(minimal: false, committed: false, stopped: false));
         RegionBuffer kept = new();
@@ -153,6 +157,20 @@ public sealed class Session
         }
 
         return contexts;
+    }
+
+    private static void LoadReferences()
+    {
+        HashSet<string> seen = [];
+        Stack<Assembly> rest = new([typeof(Session).Assembly]);
+        while (rest.TryPop(out Assembly? assembly))
+        {
+            foreach (AssemblyName name in assembly.GetReferencedAssemblies())
+            {
+                if (seen.Add(name.FullName) && TryLoad(name) is { } loaded && assembly != typeof(ClrRuntime).Assembly)
+                    rest.Push(loaded);
+            }
+        }
     }
 
     /// <summary>An assembly; null for those of symbol servers and the like, which are not shipped.</summary>

@@ -169,6 +169,13 @@ internal sealed unsafe class SosDac : ComObject
             Name(22, method);
     }
 
+    /// <summary>Reads the thread pool of the runtime itself, as there is one up to .NET 5.</summary>
+    public void ThreadPool()
+    {
+        byte* data = stackalloc byte[0x58]; // DacpThreadpoolData
+        Get(30, data);
+    }
+
     /// <summary>Reads the sync blocks until the deadline, the youngest first; their number.</summary>
     public int SyncBlocks(Deadline deadline)
     {
