@@ -147,7 +147,10 @@ def _notes(
 def _load_segments(
     ranges: Sequence[MemoryRange], regions: Sequence[VmRegion]
 ) -> list[tuple[int, int, int]]:
-    """(start, end, PF_* flags), cut where the protection changes unless that makes too many."""
+    """(start, end, PF_* flags), one for each mapping unless that makes too many.
+
+    Joined, a stack would lose its end to the mapping above it.
+    """
     out: list[tuple[int, int, int]] = []
     first = 0
     for start, end in ranges:
@@ -157,11 +160,7 @@ def _load_segments(
         while index < len(regions) and regions[index].start < end:
             region = regions[index]
             low, high = max(start, region.start), min(end, region.end)
-            flags = flags_of(region.protection)
-            if out and out[-1][1] == low and out[-1][2] == flags:
-                out[-1] = (out[-1][0], high, flags)
-            else:
-                out.append((low, high, flags))
+            out.append((low, high, flags_of(region.protection)))
             index += 1
     if len(out) < MAX_LOAD_SEGMENTS:
         return out
