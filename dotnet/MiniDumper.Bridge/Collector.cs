@@ -39,8 +39,36 @@ internal sealed class Collector(
 
     /// <param name="minimal">Leaves the heap out.</param>
     /// <param name="committed">Takes all committed memory of the GC instead of what is in use.</param>
-    /// <param name="stopped">Whether the target holds still, so that its lists have an end.</param>
-    public Answer Collect(bool minimal, bool committed, bool stopped)
+    public Answer Collect(bool minimal, bool committed) => Recorded(found =>
+    {
+        Enumerate(minimal || !HasWholeHeaps ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
+        bool handles = !minimal && CollectHeaps(found, committed);
+        int modules = CollectModules(found, minimal);
+        int frames = skip.Contains("stacks") ? 0 : CollectThreads();
+        if (!minimal)
+        {
+            Soft("handles and sync blocks", () => CollectRoots(handles));
+            // Of the runtime itself up to .NET 5; from .NET 6 on the pool is made of objects.
+            sos.ThreadPool();
+            if (Rehearsed is not null)
+                found.Add(Rehearsed);
+        }
+
+        return Describe(minimal, modules, frames);
+    });
+
+    /// <summary>
+    /// Does for nothing what can be done while the target runs, so that inside the stop all code is compiled.
+    /// The DAC's own walks are left out: on torn stacks they crash, and on torn lists they go round for ever.
+    /// </summary>
+    public Answer WarmUp() => Recorded(found =>
+    {
+        CollectHeaps(found, committed: true);
+        int modules = CollectModules(found, minimal: false);
+        return Describe(minimal: false, modules, frames: 0);
+    });
+
+    private Answer Recorded(Func<RegionBuffer, string> collect)
     {
         reader.FlushCachedData();
         runtime.FlushCachedData();
@@ -49,22 +77,7 @@ internal sealed class Collector(
         reader.RecordTo(found, Reasons.DacRead);
         try
         {
-            Enumerate(minimal || !HasWholeHeaps ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
-            bool handles = !minimal && CollectHeaps(found, committed);
-            int modules = CollectModules(found, minimal);
-            int frames = skip.Contains("stacks") ? 0 : CollectThreads();
-            if (!minimal)
-            {
-                Soft("handles and sync blocks", () => CollectRoots(handles));
-                // Up to .NET 5 the DAC counts the timers in their list, and a torn one is a circle. From
-                // .NET 6 on the pool is made of objects.
-                if (stopped)
-                    sos.ThreadPool();
-                if (Rehearsed is not null)
-                    found.Add(Rehearsed);
-            }
-
-            return new Answer(Describe(minimal, modules, frames), found.Pack());
+            return new Answer(collect(found), found.Pack());
         }
         finally
         {
@@ -213,9 +226,9 @@ internal sealed class Collector(
         json.WriteEndArray();
     });
 
-    private static void DescribeHeap(Utf8JsonWriter json, ClrHeap heap)
+    private void DescribeHeap(Utf8JsonWriter json, ClrHeap heap)
     {
-        json.WriteBoolean("can_walk", heap.CanWalkHeap);
+        json.WriteBoolean("can_walk", sos.GcStructuresValid());
         json.WriteBoolean("server_gc", heap.IsServer);
         json.WriteBoolean("gc_regions", heap.SubHeaps.Any(subHeap => subHeap.HasRegions));
         json.WriteNumber("gc_heaps", heap.SubHeaps.Length);

@@ -11,7 +11,7 @@ internal static class HeapStatistics
     private const int ObjectsBetweenReports = 100_000;
 
     /// <summary>Rows of [type, module, generation, count, bytes].</summary>
-    public static Answer Run(ClrHeap heap, Action<string, long, long>? progress)
+    public static Answer Run(ClrHeap heap, SosDac sos, Action<string, long, long>? progress)
     {
         Dictionary<(ClrType, Generation), (long Count, ulong Size)> totals = [];
         ulong total = 0;
@@ -35,7 +35,7 @@ internal static class HeapStatistics
 
         return new Answer(Facts.Write(json =>
         {
-            json.WriteBoolean("can_walk", heap.CanWalkHeap);
+            json.WriteBoolean("can_walk", sos.GcStructuresValid());
             json.WriteStartArray("rows");
             foreach (((ClrType type, Generation generation), (long count, ulong size)) in totals)
             {

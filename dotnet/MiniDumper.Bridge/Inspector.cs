@@ -61,7 +61,7 @@ internal sealed unsafe class Inspector(
     private void Objects()
     {
         ClrHeap heap = runtime.Heap;
-        if (!heap.CanWalkHeap)
+        if (!sos.GcStructuresValid())
             Problem("the heap cannot be walked: a garbage collection was at work");
 
         long total = heap.Segments.Sum(segment => (long)segment.Length);

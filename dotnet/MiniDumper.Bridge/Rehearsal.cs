@@ -13,9 +13,6 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
     /// <summary>The DAC keeps a copy of all it reads, so it is flushed after so many types and methods.</summary>
     private const int VisitsBetweenFlushes = 5000;
 
-    private const int ObjectsBetweenLooks = 1000;
-    private const int ObjectsBetweenReports = 1_000_000;
-
     /// <summary>The part of the budget for finding generic instances on the heap, whatever its size.</summary>
     private const double ObjectsShare = 0.2;
 
@@ -28,13 +25,17 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
     {
         _progress = progress;
         _deadline = Deadline.After(seconds);
+        ModuleImages? images = null;
         TypeWalk? types = null;
         Flush();
         try
         {
-            Step(() => types = new TypeWalk(reader, sos, new ModuleImages(runtime, sos)));
-            if (types is not null)
-                Walk(types, kept, seconds);
+            Step(() => images = new ModuleImages(runtime, sos));
+            if (images is not null)
+            {
+                types = new TypeWalk(reader, sos, images);
+                Walk(types, images, kept, seconds);
+            }
         }
         finally
         {
@@ -45,7 +46,7 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
         return new Answer(Describe(types), []);
     }
 
-    private void Walk(TypeWalk types, RegionBuffer kept, double seconds)
+    private void Walk(TypeWalk types, ModuleImages images, RegionBuffer kept, double seconds)
     {
         reader.RecordTo(kept, Reasons.Rehearsed);
         Step(Structures);
@@ -54,8 +55,9 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
         Step(() => Types(types));
         // Not of the objects: their pages are dumped by what is in use at the stop.
         reader.RecordTo(null, Reasons.None);
-        Deadline share = Deadline.After(seconds * ObjectsShare);
-        Step(() => Objects(types, share));
+        HeapTypes heap = new(reader, sos, runtime, images);
+        Step(() => heap.Find(types.Add, Deadline.After(seconds * ObjectsShare)));
+        _objects = heap.Objects;
         Flush();
         reader.RecordTo(kept, Reasons.Rehearsed);
         Step(() => Types(types));
@@ -121,29 +123,6 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
                 if (method.GetILInfo() is { } il)
                     reader.Record(il.Address, (ulong)il.Length);
             }
-        }
-    }
-
-    /// <summary>Adds the types of all objects, which is where generic instances are found.</summary>
-    private void Objects(TypeWalk types, Deadline share)
-    {
-        if (!runtime.Heap.CanWalkHeap)
-            return;
-
-        foreach (ClrSegment segment in runtime.Heap.Segments)
-        {
-            Step(() =>
-            {
-                foreach (ClrObject item in segment.EnumerateObjects())
-                {
-                    if (++_objects % ObjectsBetweenLooks == 0 && share.Passed)
-                        return;
-                    if (_objects % ObjectsBetweenReports == 0)
-                        _progress?.Invoke("objects", _objects, 0);
-                    if (item.Type is { } type)
-                        types.Add(type.MethodTable);
-                }
-            });
         }
     }
 

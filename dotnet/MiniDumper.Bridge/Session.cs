@@ -20,6 +20,7 @@ public sealed class Session
     private readonly TargetDataReader _reader;
     private readonly Collector _collector;
     private readonly Rehearsal _rehearsal;
+    private readonly SosDac _sos;
     private readonly Inspector _inspector;
     private readonly ClrRuntime _runtime;
     private readonly bool _rehearses;
@@ -47,11 +48,11 @@ public sealed class Session
         _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules);
         Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
         _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
-        SosDac sos = new(dac);
-        StackWalk stacks = new(dac, sos, _reader);
-        _collector = new Collector(_reader, sos, stacks, _runtime, new RegionEnumerator(dac), skip);
-        _rehearsal = new Rehearsal(_reader, sos, _runtime);
-        _inspector = new Inspector(_reader, sos, stacks, _runtime);
+        _sos = new SosDac(dac);
+        StackWalk stacks = new(dac, _sos, _reader);
+        _collector = new Collector(_reader, _sos, stacks, _runtime, new RegionEnumerator(dac), skip);
+        _rehearsal = new Rehearsal(_reader, _sos, _runtime);
+        _inspector = new Inspector(_reader, _sos, stacks, _runtime);
         _rehearses = !skip.Contains("rehearsal");
     }
 
@@ -80,8 +81,9 @@ public sealed class Session
 
     /// <summary>Runs a command; its arguments are a JSON object.</summary>
     /// <param name="command">
+    /// <c>open</c> {}: it is open.
     /// <c>attach</c> {handles, memory}: read the same process from somewhere else from now on.
-    /// <c>rehearse</c> {seconds}: walk all that SOS reads of the running target, and keep its pages.
+    /// <c>rehearse</c> {seconds, threads}: walk all that SOS reads of the running target, and keep its pages.
     /// <c>collect</c> {minimal, committed, threads}: what the stopped target's CLR side needs, as
     /// columns of starts (u64), ends (u64) and reasons (u32).
     /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
@@ -97,24 +99,25 @@ public sealed class Session
         JsonElement root = document.RootElement;
         switch (command)
         {
+            case "open":
+                return new Answer("{}", []);
             case "attach":
                 _reader.SwitchTo(MemorySource.Open(root));
                 return new Answer("{}", []);
             case "rehearse":
+                _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return Rehearse(root.GetProperty("seconds").GetDouble());
             case "collect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _collector.Collect(
-                    root.GetProperty("minimal").GetBoolean(),
-                    root.GetProperty("committed").GetBoolean(),
-                    stopped: true);
+                    root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
             case "inspect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _inspector.Run(Progress);
             case "heapstat":
                 _reader.FlushCachedData();
                 _runtime.FlushCachedData();
-                return HeapStatistics.Run(_runtime.Heap, Progress);
+                return HeapStatistics.Run(_runtime.Heap, _sos, Progress);
             default:
                 throw new ArgumentException($"there is no command {command}", nameof(command));
         }
@@ -122,11 +125,8 @@ public sealed class Session
 
     private Answer Rehearse(double seconds)
     {
-        // Once for nothing, so that inside the stop all code is compiled and all pages are warm. No thread
-        // has the registers given here, so that no stack is walked: those of a running target are torn.
-        _reader.SetContexts([new KeyValuePair<uint, byte[]>(0, [])]);
         _collector.Rehearsed = null;
-        _rehearsal.Step(() => _collector.Collect(minimal: false, committed: false, stopped: false));
+        _rehearsal.Step(() => _collector.WarmUp());
         RegionBuffer kept = new();
         Answer answer = _rehearsal.Run(_rehearses ? seconds : 0, kept, Progress);
         _collector.Rehearsed = kept;

@@ -76,6 +76,16 @@ internal sealed unsafe class SosDac : ComObject
             return Get(65, record, foundException, foundNext);
     }
 
+    /// <summary>
+    /// Whether no GC is in the middle of its work at this moment. ClrMD's CanWalkHeap tells it of the moment
+    /// at which the heap was first asked for, and no flush renews that.
+    /// </summary>
+    public bool GcStructuresValid()
+    {
+        uint* data = stackalloc uint[4]; // DacpGcHeapData: server mode, structures valid, heaps, generations
+        return Get(46, data) && data[1] != 0;
+    }
+
     public bool MethodTable(ulong methodTable, out MethodTableData data)
     {
         fixed (MethodTableData* found = &data)

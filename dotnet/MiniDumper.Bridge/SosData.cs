@@ -13,6 +13,8 @@ internal struct MethodTableData
     [FieldOffset(8)] public ulong Module;
     [FieldOffset(24)] public ulong Parent;
     [FieldOffset(34)] public ushort MethodCount;
+    [FieldOffset(40)] public uint BaseSize;
+    [FieldOffset(44)] public uint ComponentSize;
 }
 
 /// <summary>DacpMethodTableFieldData.</summary>

@@ -64,7 +64,6 @@ class Worker:
 
             self._session = Session(arguments)
             self._session.Progress = Action[String, Int64, Int64](self._report)
-            return "{}", b""
         buffer = ctypes.create_string_buffer(data, len(data))
         answer = self._session.Run(command, arguments, ctypes.addressof(buffer), len(data))
         return answer.Json, bytes(answer.Data)

@@ -120,6 +120,25 @@ def test_a_program_that_throws_all_the_time(version: str) -> None:
         assert app.ask("wrong") == "nothing"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_stop_is_asked_anew_whether_a_gc_is_at_work(version: str) -> None:
+    """One worker sees both, whatever it saw first: ClrMD keeps its first answer."""
+    with (
+        running("Alloc", version, ["--threads", "2"]) as app,
+        LinuxProcess(app.pid) as target,
+        talking(target) as client,
+    ):
+        # Not by asking it: it answers between two GCs, and the stop would follow at once.
+        clock = psutil.Process(app.pid)
+        seen: list[bool] = []
+        while not (True in seen[1:] and False in seen[1:]):
+            assert len(seen) < 1000, f"of {len(seen)} stops each was the same: {seen[0]}"
+            seen.append(bool(collect(target, client).facts["can_walk"]))
+            ran = sum(clock.cpu_times()[:2])
+            while sum(clock.cpu_times()[:2]) == ran:  # until it has run to another moment
+                pass
+
+
 def test_another_copy_of_the_memory(tmp_path: Path) -> None:
     """As with a snapshot: rehearsed on the process, collected from elsewhere."""
     with running("GcHeap") as app, LinuxProcess(app.pid) as target, talking(target) as client:
