@@ -17,7 +17,14 @@ internal sealed class HeapTypes(TargetDataReader reader, SosDac sos, ClrRuntime 
     private const int MinObjectSize = 24; // header, type, one field (object.h, MIN_OBJECT_SIZE)
     private const ulong MarkBits = 7; // a GC at work marks in the type's pointer (gcinterface.h)
 
+    /// <summary>
+    /// Where a type names its module (methodtable.h, m_pLoaderModule up to .NET 8, m_pModule since), the same
+    /// in 3.1 to 10 on 64 bits.
+    /// </summary>
+    private const ulong ModuleOffset = 0x18;
+
     private readonly Dictionary<ulong, (uint Base, uint Component)> _sizes = [];
+    private readonly HashSet<ulong> _modules = [.. runtime.EnumerateModules().Select(module => module.Address)];
     private readonly byte[] _window = new byte[WindowSize];
     private ulong _windowStart;
     private int _windowLength;
@@ -87,7 +94,10 @@ internal sealed class HeapTypes(TargetDataReader reader, SosDac sos, ClrRuntime 
             (low, high) = heaps[middle].Start <= type ? (middle + 1, high) : (low, middle);
         }
 
-        return (low > 0 && type < heaps[low - 1].End) || images.Contains(type);
+        // ClrMD lists no heaps of collectible assemblies before .NET 8: their types name a module all the same.
+        return (low > 0 && type < heaps[low - 1].End)
+            || images.Contains(type)
+            || (reader.Read(type + ModuleOffset, out ulong module) && _modules.Contains(module));
     }
 
     /// <summary>The first words of an object, through a window that moves up.</summary>
