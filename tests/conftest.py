@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.support import gates, processes
+from tests.support import gates, processes, wine
 
 # A busy machine is no failure: time is measured in benchmarks/, never asserted.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -54,3 +54,10 @@ def no_process_left() -> Iterator[None]:
     yield
     left = processes.end_left_over(before)
     assert not left, f"the test left processes behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def wine_session() -> Iterator[None]:
+    """Wine that stays up for all tests: its prefix is locked, so there can be but one."""
+    with wine.session():
+        yield

@@ -59,11 +59,11 @@ def test_demo_runs_on_the_host_for_linux() -> None:
 
 
 @pytest.mark.gate("wine", "toolchain")
+@pytest.mark.usefixtures("wine_session")
 def test_demo_runs_on_the_host_for_windows() -> None:
     dotnet = LIB / "host" / "win-x64" / "dotnet.exe"
-    with wine.session():
-        command: list[str | Path] = ["wine", dotnet, wine.windows_path(DEMO)]
-        check_demo(command, wine.environment(wine.prefix()))
+    command: list[str | Path] = ["wine", dotnet, wine.windows_path(DEMO)]
+    check_demo(command, wine.environment(wine.prefix()))
 
 
 def check_demo(command: list[str | Path], environment: dict[str, str]) -> None:
