@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .capture import DumpWriter, plan_dump, write_dump
     from .dumpfile import open_dump
     from .errors import (
         AccessDeniedError,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from .ranges import Reason
     from .report import CaptureReport
     from .verification import VerifyReport, verify
+    from .writer import DumpWriter, plan_dump, write_dump
 
 __all__ = [
     "AccessDeniedError",
@@ -92,14 +92,14 @@ _MODULES = {
     "CaptureWarning": "plan",
     "DumpMode": "plan",
     "DumpPlan": "plan",
-    "DumpWriter": "capture",
+    "DumpWriter": "writer",
     "Reason": "ranges",
     "VerifyReport": "verification",
     "open_dump": "dumpfile",
     "open_target": "platforms",
-    "plan_dump": "capture",
+    "plan_dump": "writer",
     "verify": "verification",
-    "write_dump": "capture",
+    "write_dump": "writer",
 }
 """Where a public name lives; all others are in `errors`."""
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .capture import Capture, Progress
+from .capture import Capture
 from .clr.host import HostLocation, find_host
 from .errors import CaptureError, HostRuntimeNotFoundError
+from .outputs import Progress
 from .plan import DumpMode
 from .platforms import open_target
 from .report import CaptureReport

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from minidumper.capture import write_dump
 from minidumper.clr.client import ClrClient, ClrRegions
 from minidumper.clr.dac import find_dac
 from minidumper.clr.runtime import RuntimeKind, find_runtime
 from minidumper.dumpfile import open_dump
 from minidumper.errors import BridgeError
 from minidumper.ranges import PAGE_SIZE, MemoryRange, Reason, joined
+from minidumper.writer import write_dump
 from tests.support import gates, paths, runtimes
 from tests.support.targets import Running, running
 

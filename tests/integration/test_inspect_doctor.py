@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from minidumper.capture import write_dump
 from minidumper.cli import main
+from minidumper.writer import write_dump
 from tests.support import gates, runtimes, targets
 
 gates.demand("linux", module=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from minidumper import platforms
-from minidumper.capture import write_dump
 from minidumper.cli import main
 from minidumper.errors import CaptureError, ClrError
 from minidumper.heapstat import HeapStatistics, TypeRow, by_type, of_dump, of_process
+from minidumper.writer import write_dump
 from tests.support import gates, oracle, runtimes, targets
 
 gates.demand("linux", module=True)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from minidumper.capture import write_dump
 from minidumper.cli import main
 from minidumper.plan import DumpMode
 from minidumper.regionmap import RegionMap, map_dump, map_process
+from minidumper.writer import write_dump
 from tests.support import gates, targets
 
 gates.demand("linux", module=True)

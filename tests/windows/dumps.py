@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from minidump.minidumpfile import MinidumpFile
 
-from minidumper.capture import write_dump
 from minidumper.dbghelp import (
     MINIDUMP_CALLBACK_INPUT,
     MINIDUMP_CALLBACK_OUTPUT,
@@ -38,6 +37,7 @@ from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.platforms.windows.sinks import Sink
 from minidumper.ranges import MemoryRange, Reason, ReasonedRange, joined
+from minidumper.writer import write_dump
 from tests.support.targets import Running
 
 from .programs import python, running
@@ -360,7 +360,7 @@ def test_our_death_while_writing_leaves_no_file_and_the_target(
 ) -> None:
     code = """
 import sys
-from minidumper.capture import write_dump
+from minidumper.writer import write_dump
 def progress(done, total):
     if done > 1 << 20:
         print("writing", flush=True)

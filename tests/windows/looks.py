@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from minidumper.capture import write_dump
 from minidumper.cli import main, regionpage
 from minidumper.dumpinfo import dump_info
 from minidumper.heapstat import by_type, of_dump, of_process
 from minidumper.processes import dotnet_processes
 from minidumper.regionmap import map_dump, map_process
+from minidumper.writer import write_dump
 from tests.support.targets import Running
 from tests.windows import programs
 

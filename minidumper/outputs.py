@@ -1,0 +1,192 @@
+"""The files of one stop: room for them, their bytes, and in the end their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+
+from ._version import __version__
+from .errors import ClrError, InsufficientMemoryError, OutputError
+from .plan import CaptureWarning, DumpMode, DumpPlan
+from .planning import Planner
+from .ranges import joined
+from .report import CaptureReport
+from .target import CaptureBackend, DumpImage, LiveTarget, MemoryCopied, MemoryReader
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes written and the bytes to write, of all files of one stop together."""
+
+_MARGIN = 16 << 20  # bytes that must stay free beside a dump or a copy
+
+
+@dataclass(slots=True)
+class Stop:
+    """What one stop gave: a plan and a laid out image for each output."""
+
+    plans: list[DumpPlan] = field(default_factory=list)
+    images: list[DumpImage] = field(default_factory=list)
+    copies: list[MemoryCopied] = field(default_factory=list)
+    warnings: list[CaptureWarning] = field(default_factory=list)
+    pause_s: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory to copy."""
+        return sum(image.data_size for image in self.images)
+
+
+class Outputs:
+    """One file for each dump of a stop; none appears unless all are whole. Use it in `with`."""
+
+    def __init__(
+        self,
+        backend: CaptureBackend,
+        paths: Sequence[str],
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Open the files.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        self._backend = backend
+        self._meter = _Meter(progress)
+        self._began = time.monotonic()
+        self._write_s = 0.0
+        with ExitStack() as stack:
+            self._files = [
+                stack.enter_context(backend.output(path, overwrite=overwrite)) for path in paths
+            ]
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check_disk(self, target: LiveTarget, planner: Planner, modes: Sequence[DumpMode]) -> None:
+        """Find too little disk before the stop, from an estimate on the running target.
+
+        Raises:
+            OutputError: the dumps would not fit.
+        """
+        try:
+            regions = target.regions()
+            plans = [planner.plan(mode, regions, ()) for mode in modes]
+            size = sum(
+                run.size
+                for plan in plans
+                for block in joined(plan.ranges)
+                for run in target.resident(regions, block)
+            )
+        except ClrError:
+            return  # structures in motion: the target runs; the stop will show
+        path = self._files[0].path
+        free = self._backend.free_space(path)
+        if size + _MARGIN > free:
+            raise OutputError(
+                f"not enough disk for {path}: about {mb(size)} needed, {mb(free)} free",
+                stage="output",
+                path=path,
+                hint="free some space, or choose another folder with -o",
+            )
+
+    def copy(self, stop: Stop, source: MemoryReader) -> None:
+        """Take the memory of all dumps into our own, to `write` it later.
+
+        Raises:
+            InsufficientMemoryError: it would not fit.
+        """
+        free, whose = self._backend.free_memory()
+        if stop.size + _MARGIN > free:
+            raise InsufficientMemoryError(
+                f"a copy into memory needs {mb(stop.size)}, but {mb(max(free, 0))} are left "
+                f"({whose})",
+                stage="copy",
+                hint="leave out --async: the dump is then written while the target stands still",
+            )
+        for image in stop.images:
+            stop.copies.append(image.copy(source))
+            self._stack.callback(stop.copies[-1].close)
+
+    def write(self, stop: Stop, source: MemoryReader) -> None:
+        """Write all dumps, from the copies where there are some.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        began = time.monotonic()
+        self._meter.total = stop.size
+        for index, (image, output) in enumerate(zip(stop.images, self._files, strict=True)):
+            memory = stop.copies[index] if stop.copies else source
+            try:
+                image.write(memory, output.descriptor, self._meter.file_progress)
+            except OSError as err:
+                raise self._backend.output_error(err, output.path) from err
+            self._meter.file_done()
+        self._write_s = time.monotonic() - began
+
+    def finish(self, stop: Stop, target: LiveTarget) -> list[CaptureReport]:
+        """Put the report into each file, and give it its name.
+
+        Raises:
+            OutputError: the disk failed, or a name was taken meanwhile.
+        """
+        reports = []
+        for plan, image, output in zip(stop.plans, stop.images, self._files, strict=True):
+            report = CaptureReport(
+                path=output.path,
+                mode=plan.mode,
+                pid=target.pid,
+                name=target.name,
+                size=image.file_size,
+                disk_size=0,
+                pause_s=stop.pause_s,
+                write_s=self._write_s,
+                total_s=time.monotonic() - self._began,
+                async_copy=bool(stop.copies),
+                totals=plan.by_reason(),
+                clr=dict(plan.clr),
+                warnings=(*stop.warnings, *plan.warnings, *image.warnings),
+            )
+            own = {"version": __version__, "time": datetime.now(UTC).isoformat()}
+            try:
+                image.seal(output.descriptor, own | report.as_dict())
+            except OSError as err:
+                raise self._backend.output_error(err, output.path) from err
+            reports.append(report)
+        return [
+            dataclasses.replace(report, disk_size=output.commit())
+            for report, output in zip(reports, self._files, strict=True)
+        ]
+
+
+class _Meter:
+    """Adds up the progress of several files."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.total = 0
+        self._progress = progress
+        self._before = 0
+        self._now = 0
+
+    def file_progress(self, written: int) -> None:
+        self._now = self._before + written
+        if self._progress:
+            self._progress(self._now, self.total)
+
+    def file_done(self) -> None:
+        self._before = self._now
+
+
+def mb(size: int) -> str:
+    """Bytes for people: 1 MB is 1,000,000 bytes."""
+    return f"{size / 1e6:,.1f} MB"

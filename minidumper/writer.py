@@ -1,0 +1,114 @@
+"""Dumps in one call: by pid, name or open target, to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+from . import platforms
+from .capture import Capture
+from .naming import output_paths
+from .outputs import Progress
+from .plan import DumpMode, DumpPlan
+from .report import CaptureReport
+from .target import LiveTarget
+
+
+def write_dump(
+    process: int | str | LiveTarget,
+    mode: DumpMode | str = DumpMode.HEAP,
+    path: str | None = None,
+    *,
+    async_copy: bool = False,
+    overwrite: bool = False,
+    dac: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> CaptureReport:
+    """Dump a process, given by pid, name or as an open target, to `path`.
+
+    `path` may be a folder or hold tokens (PROCESSNAME PID YYMMDD HHMMSS); without it the file goes
+    to the current folder under its default name. `async_copy` copies into memory first, so that
+    the target runs on while the file is written.
+
+    Raises:
+        TargetError, ClrError, CaptureError: it says what failed; the target runs on, and no file
+            is left.
+    """
+    writer = DumpWriter(
+        mode, async_copy=async_copy, overwrite=overwrite, dac=dac, progress=progress
+    )
+    return writer.write(process, path)
+
+
+def plan_dump(
+    process: int | str | LiveTarget,
+    mode: DumpMode | str = DumpMode.HEAP,
+    *,
+    dac: Sequence[str | Path] = (),
+) -> DumpPlan:
+    """What a dump would hold, from a short stop of the target.
+
+    Raises:
+        TargetError, ClrError: as `write_dump`.
+    """
+    with ExitStack() as stack:
+        target = _opened(process, stack)
+        capture = Capture(target, [_mode(mode)], dac=[Path(item) for item in dac])
+        return stack.enter_context(capture).plans()[0]
+
+
+class DumpWriter:
+    """Writes dumps of one mode with the same options, one target after another."""
+
+    def __init__(
+        self,
+        mode: DumpMode | str = DumpMode.HEAP,
+        *,
+        async_copy: bool = False,
+        overwrite: bool = False,
+        dac: Sequence[str | Path] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """See `write_dump` for the options."""
+        self.mode = _mode(mode)
+        self._async_copy = async_copy
+        self._overwrite = overwrite
+        self._dac = [Path(item) for item in dac]
+        self._progress = progress
+
+    def write(self, process: int | str | LiveTarget, path: str | None = None) -> CaptureReport:
+        """Dump a process; see `write_dump`.
+
+        Raises:
+            TargetError, ClrError, CaptureError: as `write_dump`.
+        """
+        with ExitStack() as stack:
+            target = _opened(process, stack)
+            (file,) = output_paths(
+                path,
+                [self.mode],
+                name=target.name,
+                pid=target.pid,
+                when=datetime.now(),
+                overwrite=self._overwrite,
+            )
+            capture = stack.enter_context(Capture(target, [self.mode], dac=self._dac))
+            (report,) = capture.write(
+                [file],
+                async_copy=self._async_copy,
+                overwrite=self._overwrite,
+                progress=self._progress,
+            )
+            return report
+
+
+def _opened(process: int | str | LiveTarget, stack: ExitStack) -> LiveTarget:
+    if isinstance(process, int | str):
+        return stack.enter_context(platforms.open_target(process))
+    return process
+
+
+def _mode(mode: DumpMode | str) -> DumpMode:
+    return mode if isinstance(mode, DumpMode) else DumpMode.parse(mode)
