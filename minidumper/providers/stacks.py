@@ -29,21 +29,25 @@ def stack_ranges(
     main_stack = next((region for region in regions if region.path == "[stack]"), None)
     for thread in threads:
         stack = region_at(thread.sp)
+        base = _thread_pointer(thread)
+        # glibc keeps a thread's local storage at the top of its stack (struct pthread: 0x900 bytes
+        # above its pointer). The region may go on: the kernel joins it to a GC heap above it.
+        top = base + PAGE_SIZE
         if stack:
             low = max(stack.start, thread.sp - RED_ZONE)
-            yield page_aligned(low, stack.end, Reason.STACK)
+            high = min(stack.end, top) if thread.sp <= base else stack.end
+            yield page_aligned(low, high, Reason.STACK)
         # The instruction pointer's page and the one before, as createdump has them.
         yield page_aligned(max(0, thread.ip - PAGE_SIZE), thread.ip + 1, Reason.STACK)
-        base = _thread_pointer(thread)
         local = region_at(base)
         if local is None:
             continue
-        yield page_aligned(max(local.start, base - PAGE_SIZE), base + PAGE_SIZE, Reason.STACK)
-        # glibc keeps a thread's local storage at the top of its stack: another region at the
-        # stack pointer means that the thread is on its alternate signal stack.
+        end = min(local.end, top)
+        yield page_aligned(max(local.start, base - PAGE_SIZE), end, Reason.STACK)
+        # Another region at the stack pointer means that the thread is on its alternate stack.
         usual = main_stack if thread is threads[0] else local
         if usual is not None and usual is not stack:
-            yield page_aligned(usual.start, usual.end, Reason.STACK)
+            yield page_aligned(usual.start, end if usual is local else usual.end, Reason.STACK)
 
 
 def _thread_pointer(thread: ThreadInfo) -> int:
