@@ -5,7 +5,9 @@
 
 Every line is one heap size: a GcHeap process of that much live data, both tools in turn on it,
 files in the same folder. The pause is measured inside the target (the longest gap of a loop that
-reads the clock), the copy speed against dd from memory to the same folder. Needs the toolchain.
+reads the clock), the copy speed against dd from memory to the same folder. Before each dump dd
+writes as much: in a virtual machine memory that nobody touched before is up to ten times slower,
+and the first writer alone would pay for it. Needs the toolchain.
 """
 
 from __future__ import annotations
@@ -134,19 +136,25 @@ def _line(heap: int, args: argparse.Namespace, folder: Path) -> str:
     env = {"DOTNET_gcServer": "1"} if args.server else {}
     with running("GcHeap", runtime=args.runtime, args=["--small", str(heap)], env=env) as app:
         rows: dict[str, list[Figure]] = {"stop": [], "async": [], "createdump": []}
+        size = (heap + 100) << 20
+        speeds = []
+        _dd_speed(folder, size)
         for _ in range(args.rounds):
+            speeds.append(_dd_speed(folder, size))
             rows["stop"].append(_ours(app, folder))
+            _dd_speed(folder, size)
             rows["async"].append(_ours(app, folder, "--async"))
+            _dd_speed(folder, size)
             rows["createdump"].append(_createdump(app, folder, args.runtime))
         ours, peer = rows["stop"], rows["createdump"]
         speed = _median(ours, "disk_size") / _median(ours, "write_s")
-        ratio = speed / _dd_speed(folder, int(_median(ours, "disk_size")))
+        ratio = speed / statistics.median(speeds)
         extra = ours[0].disk_size - ours[0].gc_in_use
         pause, peer_pause = _median(ours, "pause_s") * 1e3, _median(peer, "pause_s") * 1e3
         # createdump's reads leave mappings of the zero page behind, which a later dump then has.
-        size, peer_size = ours[0].disk_size / 1e6, peer[0].disk_size / 1e6
+        own_size, peer_size = ours[0].disk_size / 1e6, peer[0].disk_size / 1e6
         return (
-            f"{heap:>6} MB | {size:8.1f} {peer_size:8.1f} {size / peer_size:5.2f} | "
+            f"{heap:>6} MB | {own_size:8.1f} {peer_size:8.1f} {own_size / peer_size:5.2f} | "
             f"+{extra / 1e6:5.1f} | {pause:7.0f} {_median(rows['async'], 'pause_s') * 1e3:7.0f} "
             f"{peer_pause:7.0f} {pause / peer_pause:5.2f} | "
             f"{_median(ours, 'whole_s'):5.2f} {_median(peer, 'whole_s'):5.2f} | {ratio:5.2f} | "

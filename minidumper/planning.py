@@ -26,6 +26,8 @@ MAX_BLOCKS = 7_000
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
 
+_WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"
+
 
 class Planner:
     """Makes plans for one target; use it in `with`, which ends its worker process."""
@@ -54,6 +56,7 @@ class Planner:
         self._user = user
         self._client: ClrClient | None = None
         self._skip: tuple[str, ...] = ()
+        self._cut_off_s: float | None = None
         folder = str(Path(self.runtime.path).parent) if self.runtime else ""
         self._modules = ModuleRanges(folder)
         if all(mode is DumpMode.FULL for mode in modes):
@@ -66,8 +69,9 @@ class Planner:
                 )
             _check_libc(target)
             self._start()
-        except (NoClrInTargetError, DacNotFoundError, UnsupportedTargetError) as err:
+        except (NoClrInTargetError, DacNotFoundError, UnsupportedTargetError, BridgeError) as err:
             if DumpMode.HEAP in modes:
+                err.hint = err.hint or _WITHOUT_CLR
                 raise
             if self.runtime is not None:
                 self.warnings.append(CaptureWarning("clr", f"managed stacks left out: {err}"))
@@ -84,21 +88,23 @@ class Planner:
             self._client.close()
             self._client = None
 
-    def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> bool:
+    def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> None:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
 
-        False tells that this took longer than `budget_s`: plans lack a part of what is read.
+        What takes longer than `budget_s` is cut off: plans say so, as they lack a part of it.
 
         Raises:
             BridgeError: the worker fails even without that walk.
         """
         if self._client is None:
-            return True
+            return
+        self._cut_off_s = None
         try:
-            return bool(self._client.rehearse(budget_s)["complete"])
+            complete = self._client.rehearse(budget_s)["complete"]
+            if not complete and "rehearsal" not in self._skip:
+                self._cut_off_s = budget_s
         except BridgeError as err:
             self.restart_without(("rehearsal",), err)
-            return False
 
     def restart_without(self, steps: tuple[str, ...], err: BridgeError) -> None:
         """Start a new worker that leaves out the steps in which one crashed.
@@ -107,6 +113,7 @@ class Planner:
             BridgeError: they were left out already.
         """
         if self._skip == steps:
+            err.hint = _WITHOUT_CLR
             raise err
         self._skip = steps
         self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
@@ -139,6 +146,9 @@ class Planner:
             )
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings
+            if self._cut_off_s is not None:
+                text = f"the rehearsal took longer than {self._cut_off_s:g} s: a part of what only "
+                warnings.append(CaptureWarning("rehearsal", f"{text}the DAC can find is left out"))
         allowed = readable(regions)
         chosen = fill_gaps(clip(union(ranges), allowed), allowed, MAX_BLOCKS)
         facts = dict(clr.facts) if clr else {}

@@ -22,8 +22,6 @@ from .target import LiveTarget, Target, VmRegion
 
 REHEARSAL_S = 0.25
 """Seconds for a look at what the DAC reads; a dump takes longer and finds some MB more."""
-_SHORT = "dac: a short look, so that a dump may hold some MB more of what the DAC reads"
-
 _SAMPLE = 32 << 20
 """Bytes that are copied to measure the speed: 10 ms of memory."""
 _SAMPLE_CHUNK = 4 << 20
@@ -158,7 +156,7 @@ def map_process(
         planner = stack.enter_context(
             Planner(target, [mode], dac=dac, root=target.root, user=target.user)
         )
-        complete = planner.rehearse(rehearsal_s)
+        planner.rehearse(rehearsal_s)
         began = time.perf_counter()
         with target.stopped():
             regions = target.regions()
@@ -173,10 +171,7 @@ def map_process(
             pid=target.pid,
             mode=mode,
             rows=tuple(region_rows(target, regions, plan.ranges)),
-            warnings=(
-                *describe((*target.warnings, *plan.warnings)),
-                *([] if complete else [_SHORT]),
-            ),
+            warnings=(*describe((*target.warnings, *plan.warnings)),),
             facts=dict(plan.clr),
             stopped_s=stopped_s,
             estimate=_estimate(target, regions, plan, stopped_s),

@@ -233,7 +233,11 @@ class LiveTarget(Target, Protocol):
 
     @property
     def user(self) -> tuple[int, int] | None:
-        """User and group ids that the process runs as; None where a system has no such ids."""
+        """User and group ids that the DAC of the process is to run as.
+
+        None where there is nothing to change, or no right to: a worker then stays who we are, and
+        a DAC is trusted only where root or we alone can write.
+        """
         ...
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -38,7 +39,9 @@ INSPECT_S = 300.0
 REHEARSE_S = 30.0
 """Seconds between two signs of life of a rehearsal: a busy machine is no hang."""
 _DETAIL_SIZE = 2000
-"""Bytes of the worker's last words that go into a hint."""
+"""Bytes of the worker's last words that are kept."""
+
+_LOG = logging.getLogger(__name__)
 
 _BOOT = """\
 import json, sys
@@ -321,20 +324,26 @@ class ClrClient:
             what = (
                 f"did not {command} within {deadline_s:g} s and was killed"
                 if expired.is_set()
-                else f"ended during {command}: {_status(status)}"
+                else f"ended during {command}: {_status(status)}{self._last_words()}"
             )
-            raise BridgeError(
-                f"the CLR side {what}", exit_status=status, hint=self._last_words()
-            ) from err
+            raise BridgeError(f"the CLR side {what}", exit_status=status) from err
         finally:
             timer.cancel()
             timer.join()
 
     def _last_words(self) -> str:
-        """The end of what the worker said on standard error."""
+        """What the worker said on standard error: the line that tells most, all of it to the log.
+
+        Python's is the last of a traceback, .NET's the first of its message.
+        """
         size = self._words.seek(0, os.SEEK_END)
         self._words.seek(max(0, size - _DETAIL_SIZE))
-        return self._words.read().decode(errors="replace").strip()
+        words = self._words.read().decode(errors="replace").strip()
+        if not words:
+            return ""
+        _LOG.debug("the CLR side said: %s", words)
+        lines = words.splitlines()
+        return f" ({lines[-1 if lines[0].startswith('Traceback') else 0]})"
 
 
 def _environment() -> dict[str, str]:

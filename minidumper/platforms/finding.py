@@ -57,7 +57,9 @@ def candidate(pid: int, name: str, arguments: Sequence[str]) -> Candidate:
     if "dotnet" in names:  # and not "sudo dotnet MyApp.dll" or "minidumper -mh MyApp.dll"
         dlls = (word for word in arguments[1:] if word.lower().endswith(".dll"))
         names.update(_plain(os.path.basename(word)) for word in itertools.islice(dlls, 1))
-    return Candidate(pid, frozenset(names - {""}), " ".join(arguments) or name)
+    # Folders of programs say little and would push what differs out of sight.
+    words = (os.path.basename(word) if word[:1] == "/" else word for word in arguments)
+    return Candidate(pid, frozenset(names - {""}), " ".join(" ".join(words).split()) or name)
 
 
 def find_pid(name: str, among: Iterable[Candidate]) -> int:

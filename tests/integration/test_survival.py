@@ -326,6 +326,33 @@ def test_installed_where_the_targets_user_cannot_enter(tmp_path: Path, folder: P
     assert json.loads(done.stdout)["warnings"] == []
 
 
+# Test runners live where only root may enter: so much of root is left.
+PLAIN_USER = [
+    *("setpriv", f"--reuid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--"),
+]
+CAPABILITIES_OF_A_CONTAINER = ["setpriv", "--bounding-set=-all,+sys_ptrace,+dac_override", "--"]
+
+
+@pytest.mark.gate("root")
+@pytest.mark.parametrize(
+    ("prefix", "user"),
+    [
+        (PLAIN_USER, "nobody"),
+        (CAPABILITIES_OF_A_CONTAINER, "root"),
+        (CAPABILITIES_OF_A_CONTAINER, "nobody"),
+    ],
+    ids=["same-user", "container-root", "container-nobody"],
+)
+def test_who_cannot_become_another_user(folder: Path, prefix: list[str], user: str) -> None:
+    folder.chmod(0o777)
+    with running("GcHeap", user=user) as app:
+        done = minidumper("-mh", "--json", app.pid, cwd=folder, prefix=prefix)
+        assert_well(app)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["warnings"] == []
+
+
 @pytest.mark.gate("root")
 def test_denied_as_another_user(app: Running, folder: Path) -> None:
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
@@ -335,3 +362,15 @@ def test_denied_as_another_user(app: Running, folder: Path) -> None:
     assert done.returncode == 4
     assert f"it runs as user {NOBODY}" in done.stderr
     assert not list(folder.iterdir())
+
+
+@pytest.mark.gate("root")
+def test_denied_as_another_group(folder: Path) -> None:
+    prefix = [*PLAIN_USER[:2], "--regid=1", *PLAIN_USER[2:]]
+    with running("Clock", user="nobody") as other:
+        done = minidumper("-ma", other.pid, cwd=folder, prefix=prefix)
+        told = minidumper("doctor", "--json", other.pid, cwd=folder, prefix=prefix)
+        assert_well(other)
+    assert (done.returncode, told.returncode) == (4, 4)
+    assert "it runs as group 0, minidumper as group 1" in done.stderr
+    assert "runAsUser: 65534, runAsGroup: 0" in told.stdout

@@ -46,4 +46,5 @@ def test_a_name_means_several_processes() -> None:
     twin = candidate(9, "dotnet", ["dotnet", "MyApp.dll"])
     with pytest.raises(AmbiguousTargetError, match="2 processes are named MyApp") as caught:
         find_pid("MyApp", [*ALL, twin])
-    assert caught.value.candidates == ((7, APP.command), (9, "dotnet MyApp.dll"))
+    told = "dotnet exec MyApp.dll --plugin Other.dll"
+    assert caught.value.candidates == ((7, told), (9, "dotnet MyApp.dll"))

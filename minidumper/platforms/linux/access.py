@@ -9,7 +9,10 @@ from ...errors import AccessDeniedError, AlreadyTracedError, TargetError
 from .procfs import Status, parse_status
 
 YAMA_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
-CAP_SYS_PTRACE = 19  # linux/capability.h
+# linux/capability.h
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SYS_PTRACE = 19
 
 
 def has_capability(number: int) -> bool:
@@ -18,6 +21,11 @@ def has_capability(number: int) -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+def can_change_user() -> bool:
+    """Whether we may become another user: root in a container often may not."""
+    return has_capability(CAP_SETUID) and has_capability(CAP_SETGID)
 
 
 def yama_scope() -> int | None:
@@ -59,6 +67,12 @@ def _gate(status: Status) -> tuple[str, str, str]:
             "user",
             f"it runs as user {status.uid}, minidumper as user {own.uid}",
             f"run minidumper as that user or as root: sudo -u '#{status.uid}' minidumper …",
+        )
+    if not capable and status.gid != own.gid:
+        return (
+            "user",
+            f"it runs as group {status.gid}, minidumper as group {own.gid}",
+            f"run minidumper as root, or: sudo -u '#{status.uid}' -g '#{status.gid}' minidumper …",
         )
     if not capable and scope:
         return (

@@ -92,24 +92,30 @@ def _reaches(pid: int) -> bool:
 
 
 def _user(pid: int, status: Status, capable: bool) -> Gate:
-    """The caller's user must be the target's real, effective and saved one."""
-    users = next(
-        line.split()[1:4] for line in _text(pid, "status").splitlines() if line.startswith("Uid:")
-    )
-    own = str(os.geteuid())
-    if set(users) == {own}:
-        return gate("user", True, f"both run as user {own}")
-    theirs = "/".join(dict.fromkeys(users))
+    """The caller's user and group must be the target's real, effective and saved ones."""
+    ids = {
+        line[:3]: line.split()[1:4]
+        for line in _text(pid, "status").splitlines()
+        if line.startswith(("Uid:", "Gid:"))
+    }
+    own = {"Uid": str(os.geteuid()), "Gid": str(os.getegid())}
+    other = [kind for kind in own if set(ids[kind]) != {own[kind]}]
+    if not other:
+        return gate("user", True, f"both run as user {own['Uid']}")
+    what = {"Uid": "user", "Gid": "group"}[other[0]]
+    theirs = f"it runs as {what} {'/'.join(dict.fromkeys(ids[other[0]]))}"
     if capable:
-        return gate("user", True, f"it runs as user {theirs}, we have CAP_SYS_PTRACE")
+        return gate("user", True, f"{theirs}, we have CAP_SYS_PTRACE")
+    user, group = status.uid, status.gid
     return gate(
         "user",
         False,
-        f"it runs as user {theirs}, minidumper as user {own}",
+        f"{theirs}, minidumper as {what} {own[other[0]]}",
         {
-            "shell": f"sudo -u '#{status.uid}' minidumper …, or {_SUDO}",
-            "docker": f"docker exec --user {status.uid} CONTAINER minidumper …",
-            "kubernetes": f"securityContext: {{runAsUser: {status.uid}}} in the debug container",
+            "shell": f"sudo -u '#{user}' -g '#{group}' minidumper …, or {_SUDO}",
+            "docker": f"docker exec --user {user}:{group} CONTAINER minidumper …",
+            "kubernetes": f"securityContext: {{runAsUser: {user}, runAsGroup: {group}}} in the "
+            "debug container",
         },
     )
 

@@ -146,9 +146,11 @@ class LinuxProcess:
         return f"/proc/{self.pid}/root"
 
     @property
-    def user(self) -> tuple[int, int]:
-        """The effective user and group ids."""
-        return self.status.uid, self.status.gid
+    def user(self) -> tuple[int, int] | None:
+        """Its effective user and group; None where we are the same, or may not become it."""
+        wanted = self.status.uid, self.status.gid
+        same = wanted == (os.geteuid(), os.getegid())
+        return None if same or not access.can_change_user() else wanted
 
     def arguments(self) -> list[str]:
         """The command line."""
