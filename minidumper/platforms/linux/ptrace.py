@@ -129,7 +129,8 @@ class Tracer:
             raise StopTimeoutError(
                 f"thread {tid} of process {self.pid} did not stop within {STOP_TIMEOUT_S:g} s",
                 stage="stop",
-                hint="it may wait in the kernel (vfork, a stuck disk); try again",
+                hint="it may wait in the kernel (vfork, a stuck disk) or be frozen (docker pause): "
+                "try again",
             )
         if not os.WIFSTOPPED(status):
             del self.signals[tid]
