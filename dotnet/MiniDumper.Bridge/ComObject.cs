@@ -77,6 +77,14 @@ internal unsafe class ComObject(nint pointer)
         return result >= 0 && found != 0 ? new ComObject(found) : null;
     }
 
+    /// <summary>The name of a type by its token, from a call that tells its flags and its parent too.</summary>
+    public bool TypeName(int slot, int token, int nameLength, void* name)
+    {
+        uint needed, flags, parent;
+        return ((delegate* unmanaged<nint, int, void*, int, uint*, uint*, uint*, int>)this[slot])(
+            Self, token, name, nameLength, &needed, &flags, &parent) >= 0;
+    }
+
     /// <summary>Gives the reference back.</summary>
     public void Release() => Marshal.Release(Self);
 }

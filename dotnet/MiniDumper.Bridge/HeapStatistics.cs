@@ -40,7 +40,7 @@ internal static class HeapStatistics
             foreach (((ClrType type, Generation generation), (long count, ulong size)) in totals)
             {
                 json.WriteStartArray();
-                json.WriteStringValue(type.Name);
+                json.WriteStringValue(sos.NameOf(type));
                 json.WriteStringValue(type.Module?.Name);
                 json.WriteStringValue(NameOf(generation));
                 json.WriteNumberValue(count);

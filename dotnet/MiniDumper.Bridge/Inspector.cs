@@ -68,8 +68,14 @@ internal sealed unsafe class Inspector(
         (long objects, long unknown, long done) = (0, 0, 0);
         foreach (ClrSegment segment in heap.Segments)
         {
+            int missing = reader.Missing!.Count;
             foreach (ClrObject item in segment.EnumerateObjects())
             {
+                // Where the header of free space would be lie leftovers. Windows' DAC takes them for the index
+                // of a sync block, and looks for that far behind the end of their table.
+                if (item.IsFree)
+                    reader.Missing.RemoveRange(missing, reader.Missing.Count - missing);
+                missing = reader.Missing.Count;
                 if (++objects % ObjectsBetweenReports == 0)
                     _progress?.Invoke("objects", done + (long)(item.Address - segment.Start), total);
                 if (!IsKnown(item.Type))
@@ -92,7 +98,7 @@ internal sealed unsafe class Inspector(
         if (type is null || type.MethodTable == 0)
             return false;
 
-        return !_types.Add(type.MethodTable) || !string.IsNullOrEmpty(type.Name);
+        return !_types.Add(type.MethodTable) || !string.IsNullOrEmpty(sos.NameOf(type));
     }
 
     private void Threads()

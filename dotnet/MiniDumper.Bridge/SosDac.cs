@@ -1,5 +1,6 @@
 using System;
 using System.Runtime.InteropServices;
+using Microsoft.Diagnostics.Runtime;
 
 namespace MiniDumper.Bridge;
 
@@ -13,6 +14,7 @@ internal sealed unsafe class SosDac : ComObject
     private const int MaxVersions = 32;
     private const uint ModuleDataRequest = 0xf0000001; // DACDATAMODULEPRIV_REQUEST_GET_MODULEDATA
     private static readonly Guid s_sos = new("436f00f2-b42a-4b9f-870c-e73db66ae930");
+    private static readonly Guid s_metadataImport = new("7dac8207-d3ae-4c75-9b67-92801a497d44"); // cor.h
 
     private readonly char* _name = (char*)NativeMemory.Alloc(NameLength, sizeof(char));
     private readonly ComObject? _sos5;
@@ -105,6 +107,27 @@ internal sealed unsafe class SosDac : ComObject
         _sos14.Get(5, methodTable, found); // GetMethodTableInitializationFlags
         foreach (ulong thread in threads)
             _sos14.Get(4, methodTable, thread, found, found + 1); // GetThreadStaticBaseAddress
+    }
+
+    /// <summary>
+    /// The name of a type, by the metadata of its module where ClrMD has none: Windows' DAC calls a name that
+    /// fills the buffer cut short, which ClrMD, whose buffer is made to measure, takes for a failure.
+    /// </summary>
+    public string? NameOf(ClrType type)
+    {
+        if (!string.IsNullOrEmpty(type.Name) || type.Module is not ClrModule module || Child(12, module.Address) is not ComObject clrModule)
+            return type.Name;
+
+        string? name = null;
+        if (clrModule.Query(s_metadataImport) is ComObject metadata)
+        {
+            if (metadata.TypeName(12, type.MetadataToken, NameLength, _name)) // GetTypeDefProps
+                name = new string(_name);
+            metadata.Release();
+        }
+
+        clrModule.Release();
+        return name;
     }
 
     public bool Fields(ulong methodTable, out MethodTableFields data)
