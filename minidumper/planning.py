@@ -183,7 +183,9 @@ def _check_libc(target: Target) -> None:
     Raises:
         UnsupportedTargetError: it is one.
     """
-    if any(Path(module.path).name.startswith("ld-musl-") for module in target.modules()):
+    # One file is both its libc.so and its ld-musl-ARCH.so.1; glibc's have a number: libc.so.6.
+    names = [Path(module.path).name for module in target.modules()]
+    if any(name == "libc.so" or name.startswith("ld-musl-") for name in names):
         raise UnsupportedTargetError(
             f"process {target.pid} ({target.name}) runs on musl, whose DAC does not load here",
             pid=target.pid,

@@ -30,12 +30,13 @@ PLAIN = '#include <unistd.h>\nint main(void) { write(1, "ready\\n", 6); pause();
 
 
 @contextlib.contextmanager
-def compiled(source: str, folder: Path, *options: str) -> Iterator[int]:
+def compiled(
+    source: str, folder: Path, *options: str | Path, compiler: str = "gcc"
+) -> Iterator[int]:
     """A C program that runs and is ready."""
     program = folder / "program"
-    subprocess.run(
-        ["gcc", "-xc", "-", "-o", program, *options], input=source, text=True, check=True
-    )
+    command = [compiler, "-xc", "-", "-o", program, *options]
+    subprocess.run(command, input=source, text=True, check=True)
     with subprocess.Popen([program], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -69,6 +70,28 @@ def test_without_a_clr(source: str, options: Sequence[str], reason: str, tmp_pat
     assert taken.returncode == 0, taken.stderr
     minimal, full = json.loads(taken.stdout)
     assert 0 < minimal["size"] < full["size"]
+
+
+@pytest.mark.gate("musl", "gdb")
+def test_a_runtime_on_musl(tmp_path: Path, taken: Path) -> None:
+    """Its DAC would be of another C library than ours: what needs none works all the same."""
+    library = tmp_path / "libcoreclr.so"
+    subprocess.run(
+        ["musl-gcc", "-shared", "-xc", "-", "-o", library], input="", text=True, check=True
+    )
+    linked = ["-Wl,--no-as-needed", "-xnone", library]
+    with compiled(PLAIN, tmp_path, *linked, compiler="musl-gcc") as pid:
+        refused = minidumper("-mh", "-o", taken / "x.dmp", pid, cwd=tmp_path)
+        done = minidumper("-mm", "-ma", "--json", "-o", taken, pid, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "runs on musl" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    minimal, full = (Path(report["path"]) for report in json.loads(done.stdout))
+    for path in (minimal, full):
+        command = ["gdb", "-batch", "-ex", "info threads", "-c", path, tmp_path / "program"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "ld-musl-x86_64.so.1" in told.stdout
+    assert [path.name for path in sorted(taken.iterdir())] == sorted([minimal.name, full.name])
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ GATES: dict[str, Gate] = {
     "cgroup-pids": _cgroup("pids"),
     "kernel-cores": _kernel_cores,
     "gcc": _program("gcc"),
+    "musl": _program("musl-gcc"),
     "mingw": lambda: _program("x86_64-w64-mingw32-gcc")() or _program("i686-w64-mingw32-gcc")(),
     "gdb": _program("gdb"),
     "lldb": _program("lldb"),
