@@ -79,8 +79,9 @@ def test_a_runtime_on_musl(tmp_path: Path, taken: Path) -> None:
     subprocess.run(
         ["musl-gcc", "-shared", "-xc", "-", "-o", library], input="", text=True, check=True
     )
-    linked = ["-Wl,--no-as-needed", "-xnone", library]
-    with compiled(PLAIN, tmp_path, *linked, compiler="musl-gcc") as pid:
+    with compiled(
+        PLAIN, tmp_path, "-Wl,--no-as-needed", "-xnone", library, compiler="musl-gcc"
+    ) as pid:
         refused = minidumper("-mh", "-o", taken / "x.dmp", pid, cwd=tmp_path)
         done = minidumper("-mm", "-ma", "--json", "-o", taken, pid, cwd=tmp_path)
     assert refused.returncode == 1
@@ -88,8 +89,12 @@ def test_a_runtime_on_musl(tmp_path: Path, taken: Path) -> None:
     assert done.returncode == 0, done.stderr
     minimal, full = (Path(report["path"]) for report in json.loads(done.stdout))
     for path in (minimal, full):
-        command = ["gdb", "-batch", "-ex", "info threads", "-c", path, tmp_path / "program"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        told = subprocess.run(
+            ["gdb", "-batch", "-ex", "info threads", "-c", path, tmp_path / "program"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert "ld-musl-x86_64.so.1" in told.stdout
     assert [path.name for path in sorted(taken.iterdir())] == sorted([minimal.name, full.name])
 
