@@ -50,6 +50,8 @@ from minidumper import platforms
 from minidumper.clr.worker import main
 main(sys.argv[1], platforms)
 """
+WORKER_WORD = "_worker"
+"""The first word by which a frozen program (packaging/program.py) is its own worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class ClrClient:
         """Start a worker that loads everything while the caller goes on.
 
         `user` is whom it becomes before it loads the target's DAC. `skip` leaves steps out in
-        which a DAC crashed: "rehearsal", "stacks". `command` starts a worker of a frozen program:
-        it gets one more argument, and must call `worker.main` with it and `platforms`.
+        which a DAC crashed: "rehearsal", "stacks". `command` is what to start as a worker: it
+        gets one more argument, and must call `worker.main` with it and `platforms`.
 
         Raises:
             HostRuntimeNotFoundError: there is no .NET for it.
@@ -141,7 +143,7 @@ class ClrClient:
         host = find_host()
         client = cls(
             target,
-            command or [sys.executable, "-I", "-S", "-c", _BOOT],
+            command or _worker_command(),
             {
                 "path": [os.path.abspath(folder) for folder in sys.path],
                 "dotnet_root": str(host.dotnet_root),
@@ -344,6 +346,12 @@ class ClrClient:
         _LOG.debug("the CLR side said: %s", words)
         lines = words.splitlines()
         return f" ({lines[-1 if lines[0].startswith('Traceback') else 0]})"
+
+
+def _worker_command() -> list[str]:
+    if getattr(sys, "frozen", False):  # there is no Python but the program itself
+        return [sys.executable, WORKER_WORD]
+    return [sys.executable, "-I", "-S", "-c", _BOOT]
 
 
 def _environment() -> dict[str, str]:

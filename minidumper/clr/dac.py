@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,6 +22,9 @@ from ..errors import (
 from ..formats.elfimage import build_id, file_image
 from ..formats.peimage import read_pe
 from .runtime import Runtime, RuntimeKind
+
+_PROCESS_ROOT = re.compile(r"/proc/\d+/root(?=/)")
+"""Another root folder; the link reads "/", and only the kernel can follow it: proc(5)."""
 
 
 @dataclass(slots=True)
@@ -90,8 +94,18 @@ def _candidates(
     own = Path(runtime.path).with_name(runtime.dac_name)
     yield (own if root == Path(own.root) else root.joinpath(*own.parts[1:])), root
     for path in search:
-        real = path.resolve()
-        yield (real / runtime.dac_name if real.is_dir() else real), Path(real.anchor)
+        real, top = _located(path)
+        yield (real / runtime.dac_name if real.is_dir() else real), top
+
+
+def _located(path: Path) -> tuple[Path, Path]:
+    """A path without links, and the root folder of its name, which can be a container's."""
+    absolute = Path(os.path.abspath(path))
+    inside = _PROCESS_ROOT.match(str(absolute))
+    if inside:
+        return absolute, Path(inside[0])
+    real = absolute.resolve()
+    return real, Path(real.anchor)
 
 
 def _fits(path: Path, runtime: Runtime) -> bool:

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def _kernel_cores() -> str:
     return "" if pattern == "core" else f"kernel.core_pattern is {pattern!r}, not 'core'"
 
 
+def _freezer() -> str:
+    """What PyInstaller cannot bring along: objdump, and Python as a shared library."""
+    names = ("LIBDIR", "INSTSONAME")
+    library = Path(*(str(sysconfig.get_config_var(name)) for name in names))
+    return _program("objdump")() or ("" if library.exists() else f"there is no {library}")
+
+
 GATES: dict[str, Gate] = {
     "linux": lambda: "" if sys.platform == "linux" else f"this is {sys.platform}",
     "toolchain": _toolchain,
@@ -133,6 +141,7 @@ GATES: dict[str, Gate] = {
     "cgroup": _cgroup("memory"),
     "cgroup-pids": _cgroup("pids"),
     "kernel-cores": _kernel_cores,
+    "freezer": _freezer,
     "gcc": _program("gcc"),
     "musl": _program("musl-gcc"),
     "mingw": lambda: _program("x86_64-w64-mingw32-gcc")() or _program("i686-w64-mingw32-gcc")(),

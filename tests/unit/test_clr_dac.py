@@ -148,3 +148,12 @@ def test_native_code_has_none() -> None:
     native = Runtime(RuntimeKind.NATIVE_AOT, "/app", 0, 1, "")
     with pytest.raises(NoClrInTargetError, match="NativeAOT"):
         find_dac(native)
+
+
+@linux
+def test_a_path_in_the_root_of_another_process(tmp_path: Path) -> None:
+    """The link /proc/PID/root reads "/", whatever that process has as its root (proc(5))."""
+    path, top = dac_module._located(Path("/proc/self/../4711/root/usr/lib/dac.so"))
+    assert (path, top) == (Path("/proc/4711/root/usr/lib/dac.so"), Path("/proc/4711/root"))
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert dac_module._located(tmp_path / "link") == (tmp_path / "there", Path("/"))
