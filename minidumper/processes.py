@@ -59,7 +59,7 @@ def _row(process: DotnetProcess) -> ProcessRow:
         heap=process.heap,
         rss=process.rss,
         container=process.container,
-        command=" ".join(process.arguments),
+        command=" ".join(" ".join(process.arguments).split()),
         missing=process.missing,
     )
 

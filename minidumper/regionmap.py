@@ -20,7 +20,7 @@ from .planning import Planner
 from .ranges import MemoryRange, Reason, ReasonedRange, chunks, joined
 from .target import LiveTarget, Target, VmRegion
 
-REHEARSAL_S = 0.25
+REHEARSAL_S = 0.15
 """Seconds for a look at what the DAC reads; a dump takes longer and finds some MB more."""
 _SAMPLE = 32 << 20
 """Bytes that are copied to measure the speed: 10 ms of memory."""

@@ -51,9 +51,16 @@ def result(text: str) -> None:
 
 
 def listing(lines: Sequence[str]) -> None:
-    """Write a table to standard output; lines are cut where a terminal would wrap them."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    result("\n".join(line[:width] for line in lines))
+    """Write a table to standard output: on a terminal as wide as that, a long one by a pager."""
+    if not sys.stdout.isatty():
+        result("\n".join(lines))
+        return
+    width, height = shutil.get_terminal_size()
+    text = "\n".join(line[:width] for line in lines)
+    if len(lines) >= height and _LOG.isEnabledFor(logging.INFO):
+        click.echo_via_pager(text)
+    else:
+        result(text)
 
 
 def data(value: object) -> None:

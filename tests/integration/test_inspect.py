@@ -118,11 +118,34 @@ def test_ps_knows_runtime_and_gc_mode(version: str) -> None:
     with targets.running("GcHeap", version, env=server) as running:
         row = row_of(running.pid)
         assert (row.name, row.version, row.user) == ("GcHeap", version, "root")
-        # Before .NET 5 the runtime's threads carry no names.
-        assert row.gc == ("" if version.startswith("3.1") else "server")
+        assert row.gc == "server"
         assert row.missing == ""
         assert row.command.endswith("GcHeap.dll")
         assert row.rss > 10e6
+
+
+@pytest.mark.gate("old-runtimes")
+@pytest.mark.parametrize("server", [False, True])
+def test_ps_reads_the_settings_where_threads_have_no_names(server: bool, tmp_path: Path) -> None:
+    """Before .NET 5: GcHeap.runtimeconfig.json, beside the program."""
+    gates.demand("toolchain")
+    shutil.copytree(targets.built() / "GcHeap" / "release", tmp_path, dirs_exist_ok=True)
+    settings = tmp_path / "GcHeap.runtimeconfig.json"
+    options = json.loads(settings.read_bytes())
+    options["runtimeOptions"].setdefault("configProperties", {})["System.GC.Server"] = server
+    settings.write_text(json.dumps(options))
+    dotnet = runtimes.root("3.1.23") / "dotnet"
+    with subprocess.Popen(
+        [dotnet, "exec", "--fx-version", "3.1.23", tmp_path / "GcHeap.dll"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=runtimes.dotnet_environment("3.1.23"),
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline().startswith(b"ready")
+        assert row_of(process.pid).gc == ("server" if server else "workstation")
+        process.stdin.close()
 
 
 def test_ps_as_json(target: targets.Running, capsys: pytest.CaptureFixture[str]) -> None:

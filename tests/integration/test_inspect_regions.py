@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 import json
+import os
+import pty
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +23,7 @@ from minidumper.cli import main
 from minidumper.plan import DumpMode
 from minidumper.regionmap import RegionMap, map_dump, map_process
 from minidumper.writer import write_dump
-from tests.support import gates, targets
+from tests.support import commands, gates, targets
 
 gates.demand("linux", module=True)
 
@@ -201,6 +205,28 @@ def test_a_process_without_net_is_told_with_what_works(
             assert "[stack]" in out
         finally:
             process.kill()
+
+
+def test_a_table_longer_than_the_terminal_goes_through_the_pager() -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (10, 60))
+    with subprocess.Popen(
+        [*commands.PROGRAM, "regions", "-ma", str(os.getpid())],
+        env=commands.ENVIRONMENT | {"TERM": "xterm", "PAGER": "cat -n"},
+        stdin=theirs,
+        stdout=theirs,
+    ) as process:
+        os.close(theirs)
+        said = bytearray()
+        with contextlib.suppress(OSError):  # EIO: the last descriptor of their side is closed
+            while part := os.read(ours, 65536):
+                said += part
+        os.close(ours)
+    assert process.returncode == 0
+    lines = [line.partition("\t") for line in said.decode().splitlines()]
+    assert len(lines) > 10
+    assert [number.strip() for number, _, _ in lines] == [str(i + 1) for i in range(len(lines))]
+    assert max(len(line) for _, _, line in lines) == 60
 
 
 def test_a_dump_of_a_process_whose_dac_is_gone(

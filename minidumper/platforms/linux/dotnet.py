@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -18,11 +19,16 @@ _RUNTIME = re.compile(rb"^\S+ \S+ 0+ \S+ \d+ +(/.*/libcoreclr\.so)(?: \(deleted\
 _THREAD_NAME = ".NET "
 """What the runtime's own threads are called since .NET 5: src/coreclr/vm/threads.cpp."""
 _SERVER_GC_THREAD = ".NET Server GC"
+_SERVER_GC_VARIABLE = b"COMPlus_gcServer="
+_SERVER_GC_SETTING = "System.GC.Server"
+"""How it is chosen: https://learn.microsoft.com/dotnet/core/runtime-config/garbage-collector"""
+_ASSEMBLY = re.compile(rb"^\S+ \S+ 0+ \S+ \d+ +(/.*)\.dll$", re.MULTILINE)
 _FIRST_THREADS = 8  # the runtime starts the first of its own threads before anything else
 _NAMES_READ = 512  # a server GC has a thread or two for each processor, early on
 _GC_RESERVE = 8 << 30
 """Bytes: with regions the GC reserves 256 GB or twice the memory there is (gcconfig.h)."""
 _GC_HOLE = 64 << 20  # between the GC's bookkeeping, reserved before its heap, and the heap
+_MAX_SETTINGS = 1 << 20  # bytes; real ones have about a kilobyte
 _CONTAINER = re.compile(r"[0-9a-f]{64}")  # what docker, containerd and CRI-O name groups by
 
 
@@ -58,7 +64,7 @@ def _dotnet_process(pid: int) -> DotnetProcess | None:
         arguments=tuple(os.fsdecode(_read(pid, "cmdline")).rstrip("\0").split("\0")),
         runtime=os.fsdecode(runtime[1]) if runtime else "",
         root=f"/proc/{pid}/root",
-        server_gc=_SERVER_GC_THREAD in names if named else None,
+        server_gc=_SERVER_GC_THREAD in names if named else _chosen_server_gc(pid, maps),
         heap=_committed_heap(parse_maps(maps)),
         rss=status.rss,
         container=_container(pid),
@@ -83,6 +89,20 @@ def _thread_name(pid: int, thread: int) -> str:
         return _read(pid, f"task/{thread}/comm").decode("utf-8", "replace").rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):  # the thread ended meanwhile
         return ""
+
+
+def _chosen_server_gc(pid: int, maps: bytes) -> bool | None:
+    """What its variables or else its settings say: before .NET 5 the threads tell nothing."""
+    with suppress(OSError, ValueError):
+        for variable in _read(pid, "environ").split(b"\0"):
+            if variable.startswith(_SERVER_GC_VARIABLE):
+                return int(variable.partition(b"=")[2], 16) != 0
+    for name in dict.fromkeys(_ASSEMBLY.findall(maps)):
+        settings = f"/proc/{pid}/root{os.fsdecode(name)}.runtimeconfig.json"
+        with suppress(OSError, ValueError, AttributeError), open(settings, "rb") as file:
+            options = json.loads(file.read(_MAX_SETTINGS))["runtimeOptions"]
+            return options.get("configProperties", {}).get(_SERVER_GC_SETTING) is True
+    return None
 
 
 def _committed_heap(regions: Sequence[VmRegion]) -> int | None:
