@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from . import platforms
-from .errors import BridgeError
+from .errors import BridgeError, CaptureError, StopTimeoutError
 from .outputs import Outputs, Progress, Stop, mb
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .planning import Planner
-from .report import CaptureReport
-from .target import LiveTarget
+from .report import CaptureReport, Way
+from .target import LiveTarget, SnapshotTarget
 
 _LOG = logging.getLogger(__name__)
 
 GC_RETRIES = 5
 """Stops that are given up because the GC was in the middle of its work."""
 
+_Take = Callable[[Stop, LiveTarget], None]
+_Fork = Callable[[], SnapshotTarget]
 _GC_PAUSE_S = 0.02  # a gen 0 collection of a busy server takes about this long
 
 
@@ -64,7 +67,7 @@ class Capture:
     def plans(self) -> list[DumpPlan]:
         """The plans of one short stop, nothing written."""
         self._rehearse_again()
-        return self._stop(lambda stop: None).plans
+        return self._stop(lambda stop, source: None).plans
 
     def write(
         self,
@@ -84,13 +87,9 @@ class Capture:
         with Outputs(self._backend, paths, overwrite=overwrite, progress=progress) as outputs:
             self._rehearse_again()
             outputs.check_disk(self.target, self._planner, self.modes)
-            memory = self.target.memory
-            stop = self._stop(
-                lambda stop: (outputs.copy if async_copy else outputs.write)(stop, memory)
-            )
-            if async_copy:
-                outputs.write(stop, memory)
-            return outputs.finish(stop, self.target)
+            name = self.target.name  # it may have ended when the files are whole
+            stop = self._stop(outputs.take, asynchronous=async_copy)
+            return outputs.finish(stop, self.target.pid, name)
 
     def _rehearse_again(self) -> None:
         """Rehearse before every stop but the first: methods are compiled anew all the time."""
@@ -98,37 +97,65 @@ class Capture:
             self._planner.rehearse()
         self._rehearsed = False
 
-    def _stop(self, inside: Callable[[Stop], None]) -> Stop:
-        """Stop, plan, do `inside`, resume; again while the GC is in the middle of its work."""
+    def _stop(self, take: _Take, *, asynchronous: bool = False) -> Stop:
+        """Stop, plan, `take`, resume; again while the GC is in the middle of its work."""
+        fork, refusals = self._fork() if asynchronous else (None, [])
         for attempt in range(GC_RETRIES + 1):
             last = attempt == GC_RETRIES
-            stop = Stop()
-            began = time.monotonic()
+            stop = Stop(Way.COPY if asynchronous else Way.STOP, warnings=list(refusals))
             try:
-                with self.target.stopped():
-                    done = self._inside_stop(stop, inside, committed=last)
+                self._planner.attach(self.target)
+                done = self._once(stop, take, fork, committed=last)
             except BridgeError as err:
                 _LOG.debug("the CLR side failed, and starts anew: %s", err)
                 self._planner.restart_without(("rehearsal", "stacks"), err)
                 continue
-            stop.pause_s = time.monotonic() - began
-            stop.warnings += self.target.warnings
-            _LOG.debug("the process stood still for %.1f ms", stop.pause_s * 1000)
+            except StopTimeoutError as err:
+                if fork is None:
+                    raise
+                fork, refusals = None, [_refusal(err)]
+                continue
             if done:
                 return stop
             _LOG.info("the GC is in the middle of its work; waiting for its end")
             time.sleep(_GC_PAUSE_S * (attempt + 1))
         raise AssertionError("the last attempt takes what is there")
 
-    def _inside_stop(
-        self,
-        stop: Stop,
-        inside: Callable[[Stop], None],
-        *,
-        committed: bool,
-    ) -> bool:
-        regions = self.target.regions()
-        threads = self.target.threads()
+    def _fork(self) -> tuple[_Fork | None, list[CaptureWarning]]:
+        """What takes a snapshot of the target, else why it cannot be."""
+        try:
+            return self._backend.prepare_snapshot(self.target), []
+        except CaptureError as err:
+            return None, [_refusal(err)]
+
+    def _once(self, stop: Stop, take: _Take, fork: _Fork | None, *, committed: bool) -> bool:
+        """One stop; False where the GC was in the middle of its work, and nothing was taken."""
+        snapshot: SnapshotTarget | None = None
+        began = time.monotonic()
+        with ExitStack() as held:
+            with self.target.stopped():
+                if fork:
+                    try:
+                        snapshot = held.enter_context(fork())
+                    except StopTimeoutError:
+                        raise
+                    except (CaptureError, OSError) as err:
+                        stop.warnings.append(_refusal(err))
+                done = snapshot is None and self._take(stop, self.target, take, committed)
+            stop.pause_s = time.monotonic() - began
+            _LOG.debug("the process stood still for %.1f ms", stop.pause_s * 1000)
+            if snapshot:
+                stop.way = Way.SNAPSHOT
+                self._planner.attach(snapshot)
+                done = self._take(stop, snapshot, take, committed)
+                stop.copied_on_write = snapshot.copied_on_write()
+        stop.warnings += (snapshot or self.target).warnings
+        return done
+
+    def _take(self, stop: Stop, source: LiveTarget, take: _Take, committed: bool) -> bool:
+        """Plan and take what holds still."""
+        regions = source.regions()
+        threads = source.threads()
         for mode in self.modes:
             plan = self._planner.plan(mode, regions, threads, committed=committed)
             if mode is DumpMode.HEAP and not plan.clr.get("can_walk", True):
@@ -144,10 +171,11 @@ class Capture:
             _LOG.debug("%s: %s in %d ranges", mode.value, mb(plan.size), len(plan.ranges))
             stop.plans.append(plan)
             runtime = self._planner.runtime
-            stop.images.append(
-                self.target.image(
-                    plan, regions, threads, runtime_base=runtime.base if runtime else 0
-                )
-            )
-        inside(stop)
+            base = runtime.base if runtime else 0
+            stop.images.append(source.image(plan, regions, threads, runtime_base=base))
+        take(stop, source)
         return True
+
+
+def _refusal(err: Exception) -> CaptureWarning:
+    return CaptureWarning("snapshot", f"the memory was copied instead: {err}")

@@ -15,7 +15,7 @@ from .errors import ClrError, InsufficientMemoryError, OutputError
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .planning import Planner
 from .ranges import joined
-from .report import CaptureReport
+from .report import CaptureReport, Way
 from .target import CaptureBackend, DumpImage, LiveTarget, MemoryCopied, MemoryReader
 
 Progress = Callable[[int, int], None]
@@ -28,11 +28,13 @@ _MARGIN = 16 << 20  # bytes that must stay free beside a dump or a copy
 class Stop:
     """What one stop gave: a plan and a laid out image for each output."""
 
+    way: Way
     plans: list[DumpPlan] = field(default_factory=list)
     images: list[DumpImage] = field(default_factory=list)
     copies: list[MemoryCopied] = field(default_factory=list)
     warnings: list[CaptureWarning] = field(default_factory=list)
     pause_s: float = 0.0
+    copied_on_write: int = 0
 
     @property
     def size(self) -> int:
@@ -99,12 +101,19 @@ class Outputs:
                 hint="free some space, or choose another folder with -o",
             )
 
-    def copy(self, stop: Stop, source: MemoryReader) -> None:
-        """Take the memory of all dumps into our own, to `write` it later.
+    def take(self, stop: Stop, source: LiveTarget) -> None:
+        """Write all dumps of a source that holds still, or copy it, to write it in `finish`.
 
         Raises:
-            InsufficientMemoryError: it would not fit.
+            OutputError: a file cannot be written.
+            InsufficientMemoryError: the copy would not fit into memory.
         """
+        if stop.way is Way.COPY:
+            self._copy(stop, source.memory)
+        else:
+            self._write(stop, [source.memory] * len(self._files))
+
+    def _copy(self, stop: Stop, source: MemoryReader) -> None:
         free, whose = self._backend.free_memory()
         if stop.size + _MARGIN > free:
             raise InsufficientMemoryError(
@@ -117,42 +126,39 @@ class Outputs:
             stop.copies.append(image.copy(source))
             self._stack.callback(stop.copies[-1].close)
 
-    def write(self, stop: Stop, source: MemoryReader) -> None:
-        """Write all dumps, from the copies where there are some.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+    def _write(self, stop: Stop, sources: Sequence[MemoryReader | MemoryCopied]) -> None:
         began = time.monotonic()
         self._meter.total = stop.size
-        for index, (image, output) in enumerate(zip(stop.images, self._files, strict=True)):
-            memory = stop.copies[index] if stop.copies else source
+        for image, output, source in zip(stop.images, self._files, sources, strict=True):
             try:
-                image.write(memory, output.descriptor, self._meter.file_progress)
+                image.write(source, output.descriptor, self._meter.file_progress)
             except OSError as err:
                 raise self._backend.output_error(err, output.path) from err
             self._meter.file_done()
         self._write_s = time.monotonic() - began
 
-    def finish(self, stop: Stop, target: LiveTarget) -> list[CaptureReport]:
-        """Put the report into each file, and give it its name.
+    def finish(self, stop: Stop, pid: int, name: str) -> list[CaptureReport]:
+        """Write the copies, put the report into each file, and give it its name.
 
         Raises:
             OutputError: the disk failed, or a name was taken meanwhile.
         """
+        if stop.copies:
+            self._write(stop, stop.copies)
         reports = []
         for plan, image, output in zip(stop.plans, stop.images, self._files, strict=True):
             report = CaptureReport(
                 path=output.path,
                 mode=plan.mode,
-                pid=target.pid,
-                name=target.name,
+                pid=pid,
+                name=name,
                 size=image.file_size,
                 disk_size=0,
                 pause_s=stop.pause_s,
                 write_s=self._write_s,
                 total_s=time.monotonic() - self._began,
-                async_copy=bool(stop.copies),
+                way=stop.way,
+                copied_on_write=stop.copied_on_write,
                 totals=plan.by_reason(),
                 clr=dict(plan.clr),
                 warnings=(*stop.warnings, *plan.warnings, *image.warnings),

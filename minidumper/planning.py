@@ -50,7 +50,7 @@ class Planner:
         """
         self.runtime: Runtime | None = find_runtime(target)
         self.warnings: list[CaptureWarning] = []
-        self._target = target
+        self._target = self._origin = target
         self._search = tuple(dac)
         self._root = Path(root or "/")
         self._user = user
@@ -88,6 +88,18 @@ class Planner:
             self._client.close()
             self._client = None
 
+    def attach(self, target: Target) -> None:
+        """Plan from another copy of the same process from now on: a snapshot, or itself again.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        if self._target is target:
+            return
+        self._target = target
+        if self._client is not None:
+            self._client.attach(target.memory_source())
+
     def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> None:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
 
@@ -107,7 +119,7 @@ class Planner:
             self.restart_without(("rehearsal",), err)
 
     def restart_without(self, steps: tuple[str, ...], err: BridgeError) -> None:
-        """Start a new worker that leaves out the steps in which one crashed.
+        """Start a new worker, on the process itself, without the steps in which one crashed.
 
         Raises:
             BridgeError: they were left out already.
@@ -118,6 +130,7 @@ class Planner:
         self._skip = steps
         self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
         self.close()
+        self._target = self._origin
         self._start()
         self.rehearse()
 

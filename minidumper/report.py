@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from .plan import CaptureWarning, DumpMode
 from .ranges import Reason
+
+
+class Way(Enum):
+    """What a dump was written from, and so how long its target stood still."""
+
+    STOP = "stop"
+    """The process itself, which stood still meanwhile."""
+    COPY = "copy"
+    """A copy in memory, made while it stood still."""
+    SNAPSHOT = "snapshot"
+    """A fork of the process: it stood still for that alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +37,11 @@ class CaptureReport:
     pause_s: float
     """How long the target stood still, for all dumps of this stop."""
     write_s: float
-    """How long copying and writing took; with `async_copy` mostly after the pause."""
+    """How long writing took: within the pause by `Way.STOP`, else after it."""
     total_s: float
-    async_copy: bool
+    way: Way
+    copied_on_write: int
+    """What the target had to copy, as it wrote to pages that a snapshot held."""
     totals: dict[Reason, int]
     """Bytes under each reason; a page with several counts under each."""
     clr: dict[str, Any]
@@ -45,7 +59,8 @@ class CaptureReport:
             "pause_s": round(self.pause_s, 6),
             "write_s": round(self.write_s, 6),
             "total_s": round(self.total_s, 6),
-            "async": self.async_copy,
+            "way": self.way.value,
+            "copied_on_write": self.copied_on_write,
             "totals": {reason.name: size for reason, size in self.totals.items()},
             "clr": self.clr,
             "warnings": [_warning_dict(warning) for warning in self.warnings],

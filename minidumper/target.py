@@ -261,8 +261,24 @@ class LiveTarget(Target, Protocol):
         ...
 
 
+class SnapshotTarget(LiveTarget, Protocol):
+    """A copy of a process that holds still while that runs on; closing it gives it back."""
+
+    def copied_on_write(self) -> int:
+        """Bytes that the process had to copy, as it wrote to them while the snapshot lived."""
+        ...
+
+
 class CaptureBackend(Protocol):
     """What a system does for a capture; `platforms.backend()` gives this system's."""
+
+    def prepare_snapshot(self, target: LiveTarget) -> Callable[[], SnapshotTarget] | None:
+        """What takes a snapshot of a process inside `stopped()`; None where a system has none.
+
+        Raises:
+            CaptureError: this process cannot be snapshot, with the reason.
+        """
+        ...
 
     def output(self, path: str, *, overwrite: bool) -> Output: ...
 

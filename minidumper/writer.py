@@ -29,8 +29,8 @@ def write_dump(
     """Dump a process, given by pid, name or as an open target, to `path`.
 
     `path` may be a folder or hold tokens (PROCESSNAME PID YYMMDD HHMMSS); without it the file goes
-    to the current folder under its default name. `async_copy` copies into memory first, so that
-    the target runs on while the file is written.
+    to the current folder under its default name. With `async_copy` the target stands still
+    for a snapshot alone, or a copy into memory, and runs on while the file is written.
 
     Raises:
         TargetError, ClrError, CaptureError: it says what failed; the target runs on, and no file

@@ -6,8 +6,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace MiniDumper.Bridge;
 
-/// <summary>Where the target's bytes come from; the handles are the worker's own and stay open.</summary>
-internal abstract class MemorySource
+/// <summary>Where the target's bytes come from; disposing it closes the handles, which are the worker's own.</summary>
+internal abstract class MemorySource : IDisposable
 {
     /// <summary>A source by its description: <c>handles</c> {memory, copies}, <c>memory</c> as in a session's.</summary>
     public static MemorySource Open(JsonElement description)
@@ -26,11 +26,17 @@ internal abstract class MemorySource
 
     /// <summary>Fills the buffer from an address; returns the bytes before the first that cannot be read.</summary>
     public abstract int Read(ulong address, Span<byte> buffer);
+
+    public abstract void Dispose();
 }
 
 /// <summary>A file whose offsets are addresses: /proc/PID/mem.</summary>
 internal sealed unsafe partial class AddressSpaceFile(int descriptor) : MemorySource
 {
+    private readonly SafeFileHandle _file = new(descriptor, ownsHandle: true);
+
+    public override void Dispose() => _file.Dispose();
+
     // Not RandomAccess: an unreadable page is nothing exceptional here, and an exception costs 20 us.
     [LibraryImport("libc", EntryPoint = "pread64")]
     private static partial nint Pread(int descriptor, byte* buffer, nint size, long offset);
@@ -67,8 +73,10 @@ internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends
         int i = 0;
         foreach (JsonElement row in table.EnumerateArray())
             (starts[i], ends[i], offsets[i++]) = (row[0].GetUInt64(), row[1].GetUInt64(), row[2].GetUInt64());
-        return new DumpFile(new SafeFileHandle(handle, ownsHandle: false), starts, ends, offsets);
+        return new DumpFile(new SafeFileHandle(handle, ownsHandle: true), starts, ends, offsets);
     }
+
+    public override void Dispose() => file.Dispose();
 
     /// <summary>Where the first range above an address begins.</summary>
     public ulong NextStart(ulong address)
@@ -103,6 +111,12 @@ internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends
 /// <summary>Copies of some ranges before everything else: what a snapshot by fork does not have.</summary>
 internal sealed class CopiesFirst(DumpFile copies, MemorySource rest) : MemorySource
 {
+    public override void Dispose()
+    {
+        copies.Dispose();
+        rest.Dispose();
+    }
+
     public override int Read(ulong address, Span<byte> buffer)
     {
         int done = 0;
@@ -129,6 +143,10 @@ internal sealed class CopiesFirst(DumpFile copies, MemorySource rest) : MemorySo
 internal sealed unsafe partial class WindowsProcess(nint handle) : MemorySource
 {
     private const ulong PageSize = 0x1000;
+
+    private readonly SafeProcessHandle _process = new(handle, ownsHandle: true);
+
+    public override void Dispose() => _process.Dispose();
 
     [LibraryImport("kernel32")]
     private static partial int ReadProcessMemory(nint process, ulong address, byte* buffer, nuint size, nuint* done);

@@ -43,10 +43,11 @@ internal sealed class PageCache(MemorySource source)
         return done;
     }
 
-    /// <summary>Reads from another source from now on.</summary>
+    /// <summary>Reads from another source from now on, and closes the one before.</summary>
     public void SwitchTo(MemorySource source)
     {
         Clear();
+        _source.Dispose();
         _source = source;
     }
 

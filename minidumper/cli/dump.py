@@ -25,7 +25,7 @@ _EXAMPLES = (
     ("minidumper -mh 1234", "heap dump into the current folder"),
     ("minidumper -mh MyApp -o /dumps/", "by name, into a folder"),
     ("minidumper -mm -mh 1234", "two files of the same instant"),
-    ("minidumper -mh --async 1234", "a shorter pause for more memory"),
+    ("minidumper -mh --async 1234", "a pause for a snapshot alone"),
     ("minidumper -mm -n 3 -s 5 1234", "three dumps, five seconds apart"),
 )
 _COMMANDS = (
@@ -123,7 +123,8 @@ class Request:
     "--async",
     "async_copy",
     is_flag=True,
-    help="Copy into memory, let the process run on, then write the file.",
+    help="A shorter pause: the process stands still for a snapshot alone (or for a copy into "
+    "memory, where none can be had), and runs on while the file is written.",
 )
 @click.option(
     "-n",

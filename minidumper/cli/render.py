@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..plan import CaptureWarning
 from ..ranges import Reason
-from ..report import CaptureReport
+from ..report import CaptureReport, Way
 
 if TYPE_CHECKING:  # these load the CLR side
     from ..demo import DemoReport
@@ -29,6 +29,12 @@ REASONS = {
     Reason.MODIFIED_IMAGE: "modified images",
     Reason.DAC_READ: "read by the DAC",
     Reason.ALL_MEMORY: "all memory",
+}
+
+_WAYS = {
+    Way.STOP: "of it",
+    Way.COPY: "after, from a copy in memory",
+    Way.SNAPSHOT: "after, from a snapshot",
 }
 
 _LISTED_PROBLEMS = 20
@@ -69,15 +75,16 @@ def warning_text(warning: CaptureWarning) -> str:
 def dump_text(report: CaptureReport) -> str:
     """A report: where, what of, how large, how long, what is in it, what went not as usual."""
     runtime = report.clr.get("runtime")
-    when = "after" if report.async_copy else "of it"
     lines = [
         report.path,
         f"  {report.mode.value} dump of process {report.pid} ({report.name})"
         + (f", .NET {runtime}" if runtime else ""),
         f"  {size_text(report.size)}, {size_text(report.disk_size)} on disk",
         f"  the process stood still for {time_text(report.pause_s)}, "
-        f"writing took {time_text(report.write_s)} {when}",
+        f"writing took {time_text(report.write_s)} {_WAYS[report.way]}",
     ]
+    if report.way is Way.SNAPSHOT:
+        lines.append(f"  meanwhile it had to copy {size_text(report.copied_on_write)} as it wrote")
     rows = [(REASONS[reason], size_text(size)) for reason, size in report.totals.items()]
     lines += [f"    {line}" for line in table(rows)]
     lines += [f"  {warning_text(warning)}" for warning in report.warnings]

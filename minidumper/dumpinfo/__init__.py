@@ -93,7 +93,7 @@ def _own_warnings(own: Mapping[str, object]) -> list[str]:
 def _own_facts(own: Mapping[str, object]) -> dict[str, object]:
     clr = own.get("clr")
     facts = dict(clr) if isinstance(clr, dict) else {}
-    facts |= {key: own[key] for key in ("pause_s", "async", "totals") if key in own}
+    facts |= {key: own[key] for key in ("pause_s", "way", "totals") if key in own}
     return facts
 
 

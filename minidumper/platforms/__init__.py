@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import CaptureError, UnsupportedTargetError
-from ..target import CaptureBackend, LiveTarget
+from ..target import CaptureBackend, LiveTarget, SnapshotTarget
 
 if TYPE_CHECKING:
     from .finding import DotnetProcess
@@ -85,22 +85,18 @@ def own_gates() -> Iterator[Gate]:
     raise _unsupported()
 
 
-def snapshot(target: LiveTarget) -> LiveTarget:
+def snapshot(target: LiveTarget) -> SnapshotTarget:
     """A copy of a process that holds still while that runs on; close it to give it back.
 
     Raises:
         CaptureError: none can be had.
         TargetError: the process cannot be stopped for a moment.
     """
-    if sys.platform == "linux":
-        from .linux.process import LinuxProcess
-        from .linux.snapshot import prepare_snapshot, take_snapshot
-
-        assert isinstance(target, LinuxProcess)
-        gadgets = prepare_snapshot(target)
-        with target.stopped():
-            return take_snapshot(target, gadgets)
-    raise CaptureError(f"no snapshot: none is taken on {sys.platform} yet", stage="snapshot")
+    take = backend().prepare_snapshot(target)
+    if take is None:
+        raise CaptureError(f"no snapshot: none is taken on {sys.platform} yet", stage="snapshot")
+    with target.stopped():
+        return take()
 
 
 def backend() -> CaptureBackend:

@@ -146,11 +146,3 @@ def test_a_gc_that_works_all_the_time(tmp_path: Path) -> None:
         rounds = int(app.ask("rounds"))
         while int(app.ask("rounds")) < rounds + 2:  # it goes on
             pass
-
-
-def test_a_copy_is_as_good(app: Running, tmp_path: Path) -> None:
-    (report,) = dump(app.pid, tmp_path, [DumpMode.HEAP], async_copy=True)
-    assert report.async_copy
-    assert report.pause_s < report.total_s
-    done = minidumper("verify", report.path, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout

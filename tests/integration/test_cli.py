@@ -111,7 +111,7 @@ def test_json_is_an_array_for_several_dumps(target: int, folder: Path) -> None:
 
 def test_async(target: int, folder: Path) -> None:
     done = cli("-ma", "--async", "--json", "-o", "x.dmp", target, cwd=folder)
-    assert json.loads(done.stdout)["async"] is True
+    assert json.loads(done.stdout)["way"] == "snapshot"
     with open_dump(folder / "x.dmp") as dump:
         assert dump.threads()
 

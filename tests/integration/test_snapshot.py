@@ -34,7 +34,7 @@ from minidumper.platforms.linux.procfs import parse_status
 from minidumper.platforms.linux.sigchain import fork_chain
 from minidumper.platforms.linux.sigframe import fpu_area
 from tests.support.snapshot_killer import attempt, check, command_of, die
-from tests.support.snapshots import Program, python, snapshot_of, subject
+from tests.support.snapshots import FILTERED, Program, python, snapshot_of, subject
 
 pytestmark = pytest.mark.gate("ptrace")
 
@@ -323,22 +323,11 @@ def refused(pid: int, reason: str) -> None:
     check(pid, command_of(pid))
 
 
+@pytest.mark.gate("gcc")
 def test_a_seccomp_filter_is_refused() -> None:
-    source = """
-        import ctypes, sys
-        libc = ctypes.CDLL(None, use_errno=True)
-        # prctl(2): PR_SET_NO_NEW_PRIVS 38; PR_SET_SECCOMP 22, SECCOMP_MODE_FILTER 2
-        allow = ctypes.create_string_buffer(bytes.fromhex("060000000000ff7f"))  # ret ALLOW
-        class Program(ctypes.Structure):
-            _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-        program = Program(1, ctypes.addressof(allow))
-        assert libc.prctl(38, 1, 0, 0, 0) == 0
-        assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
-        print("ready", flush=True)
-        sys.stdin.readline()
-    """
-    with python(source) as program:
+    with subject("input", prefix=FILTERED) as program:
         refused(program.pid, "seccomp")
+        program.finish()
 
 
 @contextlib.contextmanager

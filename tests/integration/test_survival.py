@@ -27,9 +27,11 @@ from minidumper.errors import (
 )
 from minidumper.plan import DumpMode
 from minidumper.platforms.linux import access, libc
+from minidumper.report import Way
 from minidumper.target import ThreadInfo
 from tests.support import gates, kills, paths, processes
 from tests.support.commands import ENVIRONMENT, minidumper, started
+from tests.support.snapshots import FILTERED
 from tests.support.targets import Running, running
 
 gates.demand("linux", module=True)
@@ -79,13 +81,13 @@ def test_killed_at_any_moment(folder: Path) -> None:
     assert sum(n for text, n in killer.outcomes.items() if "killed" in text) > 20
 
 
-@pytest.mark.parametrize("step", range(1, len(kills.STEPS)))
+@pytest.mark.parametrize("step", range(1, kills.STEPS))
 @pytest.mark.parametrize("words", [("-ma",), ("-mh", "--async")], ids=" ".join)
 def test_ctrl_c_at_any_step(app: Running, folder: Path, words: tuple[str, ...], step: int) -> None:
     with started("-v", *words, app.pid, cwd=folder) as own:
         assert own.stderr
         said = ""
-        while kills.STEPS[step] not in said:
+        while kills.steps(words)[step] not in said:
             said += own.stderr.readline()
         own.send_signal(signal.SIGINT)
         out, last = own.communicate()
@@ -162,14 +164,16 @@ def test_the_target_ends_while_it_is_copied(folder: Path) -> None:
     assert_failed(failed.value, folder, f"process {app.pid} ended", code=3, hint=False)
 
 
-def test_the_target_ends_while_its_copy_is_written(folder: Path) -> None:
+def test_the_target_ends_while_its_snapshot_is_written(folder: Path) -> None:
     with (
         running("GcHeap", args=SIZES) as app,
         platforms.open_target(app.pid) as target,
         Capture(target, [DumpMode.HEAP]) as capture,
     ):
         files = [str(folder / "x")]
-        capture.write(files, async_copy=True, progress=lambda *_: os.kill(app.pid, signal.SIGKILL))
+        kill = lambda *_: os.kill(app.pid, signal.SIGKILL)  # noqa: E731
+        (report,) = capture.write(files, async_copy=True, progress=kill)
+        assert (report.way, report.warnings) == (Way.SNAPSHOT, ())
     assert minidumper("verify", folder / "x", cwd=folder).returncode == 0
 
 
@@ -283,11 +287,14 @@ def join(group: Path) -> list[str]:
 
 
 @pytest.mark.gate("root", "cgroup")
-def test_a_copy_that_does_not_fit_into_the_control_group(app: Running, folder: Path) -> None:
-    with gates.control_group("memory", "minidumper-copy") as group:
+def test_a_copy_that_does_not_fit_into_the_control_group(folder: Path) -> None:
+    with (
+        gates.control_group("memory", "minidumper-copy") as group,
+        running("GcHeap", args=SIZES, prefix=FILTERED) as app,
+    ):
         limit(group, 150 << 20)
         done = minidumper("-ma", "--async", app.pid, cwd=folder, prefix=join(group))
-    assert_well(app)
+        assert_well(app)
     error, hint = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(r"needs [\d.]+ MB, but [\d.]+ MB are left .*minidumper-copy", error)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +38,16 @@ MODES: tuple[tuple[str, ...], ...] = (
     ("-ma",),
     ("-ma", "--async"),
 )
-STEPS = ("", "; ready after ", " ranges", "the process stood still")
-"""What minidumper says (-v) when a step begins; the first begins with its start."""
+READY, PLANNED, RESUMED = "; ready after ", " ranges", "the process stood still"
+STEPS = 4
+
+
+def steps(words: Sequence[str]) -> tuple[str, ...]:
+    """What minidumper says (-v) when a step begins; the first begins with its start."""
+    # From a snapshot the plan is made while the process runs on.
+    last = (RESUMED, PLANNED) if "--async" in words else (PLANNED, RESUMED)
+    return ("", READY, *last)
+
 
 DEADLINE_S = 30.0
 
@@ -61,7 +69,7 @@ def rounds(count: int, seed: int) -> Iterator[Round]:
     for index in range(count):
         yield Round(
             words=choice.choice(MODES),
-            step=index % len(STEPS),
+            step=index % STEPS,
             part=choice.random(),
             number=signal.SIGKILL,
             worker=choice.random() < 0.4,
@@ -86,7 +94,7 @@ class Killer:
         """
         with started("-v", *turn.words, "-o", self._folder, self._app.pid, cwd=self._folder) as own:
             try:
-                said = self._await(own, turn.step)
+                said = self._await(own, turn.step, turn.words)
                 time.sleep(turn.part * self._usual[turn.words][turn.step])
                 victim = self._victim(own, worker=turn.worker)
                 with suppress(ProcessLookupError):
@@ -110,8 +118,8 @@ class Killer:
     def _time_steps(self, words: tuple[str, ...]) -> list[float]:
         times = [time.monotonic()]
         with started("-v", *words, "-o", self._folder, self._app.pid, cwd=self._folder) as own:
-            for step in range(1, len(STEPS)):
-                self._await(own, step)
+            for step in range(1, STEPS):
+                self._await(own, step, words)
                 times.append(time.monotonic())
             own.communicate(timeout=DEADLINE_S)
         times.append(time.monotonic())
@@ -119,11 +127,11 @@ class Killer:
         self._check_rest()
         return [after - before for before, after in itertools.pairwise(times)]
 
-    def _await(self, own: subprocess.Popen[str], step: int) -> str:
+    def _await(self, own: subprocess.Popen[str], step: int, words: Sequence[str]) -> str:
         """Read what it says up to the beginning of a step."""
         assert own.stderr
         said = ""
-        while step and STEPS[step] not in said:
+        while step and steps(words)[step] not in said:
             line = own.stderr.readline()
             assert line, f"it ended before step {step}: {said}"
             said += line

@@ -23,6 +23,21 @@ from minidumper.platforms.linux.snapshot import (
 
 from . import paths
 
+_FILTER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+# prctl(2): PR_SET_NO_NEW_PRIVS 38; PR_SET_SECCOMP 22, SECCOMP_MODE_FILTER 2
+allow = ctypes.create_string_buffer(bytes.fromhex("060000000000ff7f"))  # ret ALLOW
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+program = Program(1, ctypes.addressof(allow))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+FILTERED = (sys.executable, "-c", _FILTER)
+"""Starts a program under a seccomp filter, which keeps it from being snapshot."""
+
 SOURCE = Path(__file__).with_name("snapshot_subject.c")
 
 

@@ -22,7 +22,7 @@ from minidumper.demo import DemoReport
 from minidumper.errors import AmbiguousTargetError, MiniDumperError
 from minidumper.plan import CaptureWarning, DumpMode
 from minidumper.ranges import Reason
-from minidumper.report import CaptureReport
+from minidumper.report import CaptureReport, Way
 from minidumper.verification import VerifyReport
 
 REPORT = CaptureReport(
@@ -35,7 +35,8 @@ REPORT = CaptureReport(
     pause_s=0.0831,
     write_s=1.204,
     total_s=2.5,
-    async_copy=True,
+    way=Way.SNAPSHOT,
+    copied_on_write=1_200_000,
     totals={Reason.GC_HEAP: 45_000_000, Reason.STACK: 81_920},
     clr={"runtime": "10.0.14"},
     warnings=(CaptureWarning("threads", "thread 7 ended", tid=7),),
@@ -251,7 +252,8 @@ def test_report_as_text() -> None:
         "/dumps/MyApp.dmp",
         "  heap dump of process 42 (MyApp), .NET 10.0.14",
         "  54.9 MB, 41.2 MB on disk",
-        "  the process stood still for 83 ms, writing took 1.20 s after",
+        "  the process stood still for 83 ms, writing took 1.20 s after, from a snapshot",
+        "  meanwhile it had to copy 1.2 MB as it wrote",
         "    GC heap  45.0 MB",
         "    stacks   81.9 kB",
         "  warning: threads: thread 7 ended",
@@ -263,7 +265,7 @@ def test_report_as_json() -> None:
     assert value["path"] == "/dumps/MyApp.dmp"
     assert value["mode"] == "heap"
     assert value["pause_s"] == 0.0831
-    assert value["async"] is True
+    assert (value["way"], value["copied_on_write"]) == ("snapshot", 1_200_000)
     assert value["totals"] == {"GC_HEAP": 45_000_000, "STACK": 81_920}
     assert value["warnings"] == [{"stage": "threads", "message": "thread 7 ended", "tid": 7}]
 

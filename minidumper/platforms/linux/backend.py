@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from ...target import LiveTarget
 from .limits import available_memory, cgroup_headroom
 from .output import OutputFile, free_space, output_error
+
+if TYPE_CHECKING:
+    from .process import LinuxProcess
+    from .snapshot import Snapshot
 
 
 class LinuxBackend:
@@ -18,6 +25,18 @@ class LinuxBackend:
     def output(self, path: str, *, overwrite: bool) -> OutputFile:
         """A file that appears only when it is whole."""
         return OutputFile(path, overwrite=overwrite)
+
+    def prepare_snapshot(self, target: LiveTarget) -> Callable[[], Snapshot]:
+        """What takes a snapshot inside `stopped()`.
+
+        Raises:
+            CaptureError: this process cannot be snapshot, with the reason.
+        """
+        from .snapshot import prepare_snapshot, take_snapshot
+
+        process = cast("LinuxProcess", target)
+        gadgets = prepare_snapshot(process)
+        return lambda: take_snapshot(process, gadgets)
 
     def free_memory(self) -> tuple[int, str]:
         """Bytes that a copy may take, and whose limit that is."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import MemoryFaultError, TargetExitedError
@@ -45,7 +44,7 @@ class CoreImage:
         runtime_base: int,
     ) -> None:
         self.warnings: list[CaptureWarning] = []
-        self._pid = process.pid
+        self._process = process
         self._plan = plan
         self._notes = _notes(process, regions, threads)
         segments = _load_segments(joined(plan.ranges), regions)
@@ -96,10 +95,9 @@ class CoreImage:
 
     def _failed(self, address: int, size: int) -> None:
         """Judge bytes that could not be read: the GC heap is hard, the rest a warning."""
-        if _has_ended(self._pid):
-            raise TargetExitedError(
-                f"process {self._pid} ended while it was being dumped", pid=self._pid
-            )
+        if self._process.has_ended():
+            pid = self._process.pid
+            raise TargetExitedError(f"process {pid} ended while it was being dumped", pid=pid)
         for start, end, reasons in self._plan.ranges:
             if start < address + size and address < end and reasons & Reason.GC_HEAP:
                 raise MemoryFaultError(
@@ -110,19 +108,6 @@ class CoreImage:
         self.warnings.append(
             CaptureWarning("copy", f"{size} bytes at 0x{address:x} cannot be read", address)
         )
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether no thread has memory any more: one that was killed is there until it is reaped."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except FileNotFoundError:
-        return True
-    for tid in threads:
-        with suppress(OSError), open(f"/proc/{pid}/task/{tid}/maps", "rb") as maps:
-            if maps.read(1):
-                return False
-    return True
 
 
 def _notes(

@@ -230,11 +230,12 @@ class _Run:
                 end(child)
         if self._running:
             # Still in the kernel: it may wait for a thread that we hold (userfaultfd(2)).
+            self._tracer.signals.pop(self._tid, None)
             self._tracer.release()
             self._deadline = math.inf
             status = self._step(0)
             if status >> 16 == libc.PTRACE_EVENT_CLONE:
                 end(libc.get_event_message(self._tid))
         if not self._done:
-            self._tracer.signals.pop(self._tid, None)
+            self._tracer.signals.pop(self._tid, None)  # `release` has no business with it
             libc.ptrace(libc.PTRACE_DETACH, self._tid)

@@ -152,6 +152,18 @@ class LinuxProcess:
         same = wanted == (os.geteuid(), os.getegid())
         return None if same or not access.can_change_user() else wanted
 
+    def has_ended(self) -> bool:
+        """Whether no thread has memory any more: one that was killed is there until reaped."""
+        try:
+            threads = os.listdir(f"/proc/{self.pid}/task")
+        except FileNotFoundError:
+            return True
+        for tid in threads:
+            with suppress(OSError), open(f"/proc/{self.pid}/task/{tid}/maps", "rb") as maps:
+                if maps.read(1):
+                    return False
+        return True
+
     def arguments(self) -> list[str]:
         """The command line."""
         return os.fsdecode(self._bytes("cmdline")).rstrip("\0").split("\0")
@@ -236,7 +248,7 @@ class LinuxProcess:
             if region.start >= span.end:
                 break
             part = MemoryRange(max(span.start, region.start), min(span.end, region.end))
-            runs = procfs.resident_runs(self.pagemap, part) if region.private_anonymous else [part]
+            runs = self._resident_runs(part) if region.private_anonymous else [part]
             for run in runs:
                 if out and out[-1].end == run.start:
                     out[-1] = MemoryRange(out[-1].start, run.end)
@@ -246,7 +258,10 @@ class LinuxProcess:
 
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
         """Pages of a private file mapping that were copied on write."""
-        return procfs.modified_runs(self.pagemap, MemoryRange(region.start, region.end))
+        try:
+            return procfs.modified_runs(self.pagemap, MemoryRange(region.start, region.end))
+        except ProcessLookupError:
+            self._exited()
 
     def image(
         self,
@@ -258,6 +273,12 @@ class LinuxProcess:
     ) -> CoreImage:
         """Lay out an ELF core; only inside `stopped()`."""
         return CoreImage(self, plan, regions, threads, runtime_base=runtime_base)
+
+    def _resident_runs(self, span: MemoryRange) -> Sequence[MemoryRange]:
+        try:
+            return procfs.resident_runs(self.pagemap, span)
+        except ProcessLookupError:
+            self._exited()
 
     def _thread(self, tid: int, pending: int) -> ThreadInfo:
         registers = libc.get_regset(tid, libc.NT_PRSTATUS, _USER_REGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from array import array
@@ -121,6 +122,8 @@ def _runs(pagemap: int, span: MemoryRange, table: bytes) -> Iterator[MemoryRange
     for start in range(span.start, span.end, _PAGEMAP_CHUNK * PAGE_SIZE):
         pages = min(_PAGEMAP_CHUNK, (span.end - start) // PAGE_SIZE)
         entries = os.pread(pagemap, pages * 8, start // PAGE_SIZE * 8)
+        if len(entries) < pages * 8:  # nothing is told of memory that is gone
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         for match in _RUN.finditer(entries[7::8].translate(table)):
             yield MemoryRange(start + match.start() * PAGE_SIZE, start + match.end() * PAGE_SIZE)
 
@@ -136,12 +139,20 @@ def _joined(runs: Iterator[MemoryRange]) -> list[MemoryRange]:
 
 
 def resident_runs(pagemap: int, span: MemoryRange) -> Sequence[MemoryRange]:
-    """Runs of pages in `span` that are present or swapped; `pagemap` is an open descriptor."""
+    """Runs of pages in `span` that are present or swapped; `pagemap` is an open descriptor.
+
+    Raises:
+        ProcessLookupError: the process has ended.
+    """
     return _joined(_runs(pagemap, span, _RESIDENT))
 
 
 def modified_runs(pagemap: int, span: MemoryRange) -> Sequence[MemoryRange]:
-    """Runs of pages in `span` of a private file mapping that were copied on write."""
+    """Runs of pages in `span` of a private file mapping that were copied on write.
+
+    Raises:
+        ProcessLookupError: the process has ended.
+    """
     return _joined(_runs(pagemap, span, _MODIFIED))
 
 
@@ -152,5 +163,9 @@ def is_present(pagemap: int, address: int) -> bool:
 
 
 def exclusive_size(pagemap: int, span: MemoryRange) -> int:
-    """Bytes of private pages in `span` that no other process maps."""
+    """Bytes of private pages in `span` that no other process maps.
+
+    Raises:
+        ProcessLookupError: the process has ended.
+    """
     return sum(run.end - run.start for run in _runs(pagemap, span, _ALONE))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from ...errors import CaptureError, MemoryFaultError, MiniDumperError, TargetExitedError
 from ...plan import CaptureWarning
@@ -165,6 +166,10 @@ class Snapshot(LinuxProcess):
         """A snapshot is stopped all the time."""
         yield
 
+    def has_ended(self) -> bool:
+        """Never: the process may have, and a snapshot that is gone says so when it is read."""
+        return False
+
     def regions(self) -> list[VmRegion]:
         """All regions of the target as they were in the stop."""
         return self._regions
@@ -188,11 +193,14 @@ class Snapshot(LinuxProcess):
 
     def copied_on_write(self) -> int:
         """Bytes that the snapshot keeps alive: pages that the target has written or freed since."""
-        return sum(
-            procfs.exclusive_size(self.pagemap, MemoryRange(region.start, region.end))
-            for region in self._regions
-            if region.protection[1] == "w" and region.protection[3] == "p"
-        )
+        try:
+            return sum(
+                procfs.exclusive_size(self.pagemap, MemoryRange(region.start, region.end))
+                for region in self._regions
+                if region.protection[1] == "w" and region.protection[3] == "p"
+            )
+        except ProcessLookupError:
+            self._exited()
 
     def _with_copies(self, runs: Sequence[MemoryRange], span: MemoryRange) -> list[MemoryRange]:
         copies = [
@@ -204,14 +212,17 @@ class Snapshot(LinuxProcess):
 
     def _check_alive(self) -> None:
         """Raise where nothing can be read any more."""
+        if self._gone or not procfs.parse_status(self._text("status")).rss:
+            self._exited()
+
+    def _exited(self) -> NoReturn:
         if self._gone:
             raise CaptureError(
                 "the snapshot was held too long and has been let go",
                 stage=STAGE,
                 hint="without --async the file is written while the target is stopped",
             )
-        if not procfs.parse_status(self._text("status")).rss:
-            raise CaptureError("the snapshot was killed: no memory was left", stage=STAGE)
+        raise CaptureError("the snapshot was killed: no memory was left", stage=STAGE)
 
     def _let_go(self) -> None:
         with self._letting_go:

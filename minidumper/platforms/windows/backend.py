@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctypes import byref, sizeof
 
+from ...target import LiveTarget
 from . import win32
 from .output import OutputFile, free_space, output_error
 
@@ -17,6 +18,10 @@ class WindowsBackend:
     def output(self, path: str, *, overwrite: bool) -> OutputFile:
         """A file that appears only when it is whole."""
         return OutputFile(path, overwrite=overwrite)
+
+    def prepare_snapshot(self, target: LiveTarget) -> None:
+        """There are none yet: --async copies into memory."""
+        return
 
     def free_memory(self) -> tuple[int, str]:
         """Bytes that a copy may take, and whose limit that is."""
