@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -110,8 +109,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     sdist = build("sdist", tmp_path / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    # Not tarfile: its filters, which Python 3.12 asks for, came with 3.11.4.
+    subprocess.run(["tar", "-xf", sdist, "-C", tmp_path], check=True)
     tree = tmp_path / sdist.name.removesuffix(".tar.gz")
     for path, sha256 in MANIFEST.items():
         assert _sha256(tree / "lib" / path) == sha256, path
