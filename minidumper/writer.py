@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 from . import platforms
 from .capture import Capture
+from .dbghelp import CallbackHandler
+from .formats.minidump import ExceptionInfo
 from .naming import output_paths
 from .outputs import Progress
 from .plan import DumpMode, DumpPlan
+from .platforms.options import DumpOptions
 from .report import CaptureReport
 from .target import LiveTarget
 
@@ -60,20 +63,37 @@ def plan_dump(
 
 
 class DumpWriter:
-    """Writes dumps of one mode with the same options, one target after another."""
+    """Writes dumps of one mode with the same options, one target after another.
+
+    They are those of `write_dump` (`async_io` is `async_copy` under the original's name), a
+    `comment` for whoever opens the file, and for the minidumps of Windows alone: `user_streams`,
+    type and bytes of each; the `exception` that the dump is taken for; a `callback` that sees what
+    dbghelp asks and changes its decisions (`minidumper.dbghelp.CallbackHandler`); the `writer`,
+    "dbghelp" by default, or "native"; and the full path of the `dbghelp` to use.
+    """
 
     def __init__(
         self,
         mode: DumpMode | str = DumpMode.HEAP,
         *,
+        comment: str | None = None,
+        user_streams: Mapping[int, bytes] | Iterable[tuple[int, bytes]] = (),
+        exception: ExceptionInfo | None = None,
+        async_io: bool = False,
+        progress: Progress | None = None,
+        callback: CallbackHandler | None = None,
         async_copy: bool = False,
         overwrite: bool = False,
         dac: Sequence[str | Path] = (),
-        progress: Progress | None = None,
+        writer: str = "",
+        dbghelp: str = "",
     ) -> None:
-        """See `write_dump` for the options."""
+        """Nothing is looked at before `write`."""
         self.mode = _mode(mode)
-        self._async_copy = async_copy
+        self._options = DumpOptions(
+            comment or "", dict(user_streams), exception, callback, writer, dbghelp
+        )
+        self._async_copy = async_copy or async_io
         self._overwrite = overwrite
         self._dac = [Path(item) for item in dac]
         self._progress = progress
@@ -83,9 +103,12 @@ class DumpWriter:
 
         Raises:
             TargetError, ClrError, CaptureError: as `write_dump`.
+            UsageError: an option that is of Windows alone.
+            BaseException: what the callback raised.
         """
         with ExitStack() as stack:
             target = _opened(process, stack)
+            platforms.configure(target, self._options)
             (file,) = output_paths(
                 path,
                 [self.mode],

@@ -99,6 +99,8 @@ class Request:
     interval_s: float
     async_copy: bool
     overwrite: bool
+    writer: str
+    dbghelp: str
     as_json: bool
 
 
@@ -153,6 +155,8 @@ class Request:
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @options.DAC
+@options.WRITER
+@options.DBGHELP
 @options.JSON
 @options.QUIET
 @options.VERBOSE
@@ -166,6 +170,8 @@ def command(
     output: str | None,
     overwrite: bool,
     dac: Sequence[Path],
+    writer: str | None,
+    dbghelp: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -185,6 +191,8 @@ def command(
             interval_s=interval_s,
             async_copy=async_copy,
             overwrite=overwrite,
+            writer=writer or "",
+            dbghelp=dbghelp or "",
             as_json=as_json,
         )
     )
@@ -222,12 +230,14 @@ def _take(request: Request) -> None:
     """Take the dumps; what was taken before a failure is reported all the same."""
     from ..capture import Capture
     from ..naming import output_paths
-    from ..platforms import open_target
+    from ..platforms import configure, open_target
+    from ..platforms.options import DumpOptions
     from ..report import CaptureReport
 
     reports: list[CaptureReport] = []
     try:
         with open_target(request.process) as target:
+            configure(target, DumpOptions(writer=request.writer, dbghelp=request.dbghelp))
 
             def paths() -> list[str]:
                 return output_paths(

@@ -62,6 +62,7 @@ def _facts(info: DumpInfo) -> Iterator[tuple[str, str]]:
     yield "command", info.arguments
     yield from _runtime(info)
     yield "stopped by", info.stopped_by
+    yield "comment", info.comment
     size, disk = render.size_text(info.size), render.size_text(info.disk_size)
     yield "size", f"{size}, {disk} on disk"
     yield "memory", f"{render.size_text(info.memory_size)} in {info.memory_blocks:,} blocks"

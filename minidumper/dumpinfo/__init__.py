@@ -62,6 +62,7 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         memory_size=sum(end - start for start, end, _ in blocks),
         warnings=_own_warnings(own),
         facts=_own_facts(own),
+        comment=told.comment or _text(own.get("comment")),
         runtime=runtime_row(dump, dac),
     )
 

@@ -78,6 +78,7 @@ class Particulars(NamedTuple):
     time: str
     stopped_by: str
     contents: Sequence[Content]
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ class DumpInfo:
     """What the writer could not capture, by its own word."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """What minidumper noted at the capture."""
+    comment: str = ""
+    """What whoever took it had to say."""
     runtime: RuntimeRow | None = None
 
     def as_dict(self) -> dict[str, Any]:

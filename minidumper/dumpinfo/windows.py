@@ -26,6 +26,7 @@ def particulars(file: BinaryIO) -> Particulars:
         time=made.isoformat(timespec="seconds") if made else "",
         stopped_by=_exception(dump.streams.exception),
         contents=contents((_stream_name(s.type), s.size) for s in dump.directory),
+        comment=dump.streams.comment,
     )
 
 

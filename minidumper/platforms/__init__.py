@@ -6,15 +6,17 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import CaptureError, UnsupportedTargetError
+from ..errors import CaptureError, UnsupportedTargetError, UsageError
 from ..target import CaptureBackend, LiveTarget, SnapshotTarget
 
 if TYPE_CHECKING:
     from .finding import DotnetProcess
     from .gates import Gate
+    from .options import DumpOptions
 
 __all__ = [
     "backend",
+    "configure",
     "dotnet_processes",
     "drop_rights",
     "open_target",
@@ -44,6 +46,28 @@ def open_target(process: int | str) -> LiveTarget:
 
         return WindowsProcess(pid)
     raise _unsupported()
+
+
+def configure(target: LiveTarget, options: DumpOptions) -> None:
+    """Write the dumps of a process in this way from now on.
+
+    Raises:
+        UsageError: this system's dumps have no such thing.
+    """
+    if sys.platform == "linux":
+        from .linux.process import LinuxProcess
+
+        if others := [name for name in options.given() if name != "comment"]:
+            raise UsageError(
+                f"{', '.join(others)}: for the minidumps of Windows alone; Linux has ELF cores"
+            )
+        assert isinstance(target, LinuxProcess)
+        target.comment = options.comment
+    if sys.platform == "win32":
+        from .windows.process import WindowsProcess
+
+        assert isinstance(target, WindowsProcess)
+        target.options = options
 
 
 def dotnet_processes() -> Iterator[DotnetProcess]:

@@ -29,15 +29,15 @@ from minidumper.errors import (
 from minidumper.formats.minidump import OWN_STREAM, ExceptionInfo
 from minidumper.formats.minidump_reader import read_minidump
 from minidumper.plan import DumpMode, DumpPlan
+from minidumper.platforms.options import DumpOptions
 from minidumper.platforms.windows import capture, dbghelp, win32
 from minidumper.platforms.windows.backend import WindowsBackend
 from minidumper.platforms.windows.capture import MinidumpImage
-from minidumper.platforms.windows.options import MinidumpOptions
 from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.platforms.windows.sinks import Sink
 from minidumper.ranges import MemoryRange, Reason, ReasonedRange, joined
-from minidumper.writer import write_dump
+from minidumper.writer import DumpWriter, write_dump
 from tests.support.targets import Running
 
 from .programs import python, running
@@ -124,7 +124,7 @@ def test_the_file_holds_exactly_the_plan(
     writer: str,
     plan_of: Callable[[WindowsProcess], DumpPlan],
 ) -> None:
-    target.options = MinidumpOptions(writer=writer)
+    target.options = DumpOptions(writer=writer)
     path = tmp_path / "dump.dmp"
     with target.stopped(), WindowsBackend().output(str(path), overwrite=False) as output:
         threads = target.threads()
@@ -201,8 +201,8 @@ def test_what_dbghelp_leaves_out_is_written_without_it(
 def test_without_dbghelp_the_dump_is_written_all_the_same(
     target: WindowsProcess, tmp_path: Path
 ) -> None:
-    target.options = MinidumpOptions(dbghelp=r"C:\nowhere\dbghelp.dll")
-    report = write_dump(target, "full", str(tmp_path / "dump.dmp"))
+    writer = DumpWriter("full", dbghelp=r"C:\nowhere\dbghelp.dll")
+    report = writer.write(target, str(tmp_path / "dump.dmp"))
     assert "C:\\nowhere\\dbghelp.dll" in report.warnings[0].message
 
 
@@ -237,7 +237,7 @@ def test_a_comment_streams_and_an_exception(
         exception = ExceptionInfo(
             thread.tid, 0xE0434352, address=thread.ip, parameters=(1, 2), context=thread.context
         )
-        target.options = MinidumpOptions(
+        target.options = DumpOptions(
             writer=writer,
             comment="Größe",
             user_streams={0x10001: b"user's own"},
@@ -284,9 +284,8 @@ class Chooser(CallbackHandler):
 
 def test_a_callback_decides(target: WindowsProcess, tmp_path: Path) -> None:
     chooser = Chooser()
-    target.options = MinidumpOptions(callback=chooser)
     path = tmp_path / "dump.dmp"
-    write_dump(target, "full", str(path))
+    DumpWriter("full", callback=chooser).write(target, str(path))
     with opened(path) as dump:
         names = [module.name for module in dump.modules.modules]
     assert not any(name.endswith("GcHeap.dll") for name in names)
@@ -311,9 +310,9 @@ class Canceller(CallbackHandler):
 
 
 def test_a_callback_cancels(program: Running, target: WindowsProcess, tmp_path: Path) -> None:
-    target.options = MinidumpOptions(callback=Canceller())
+    writer = DumpWriter("full", callback=Canceller())
     with pytest.raises(NativeCallError) as caught:
-        write_dump(target, "full", str(tmp_path / "dump.dmp"))
+        writer.write(target, str(tmp_path / "dump.dmp"))
     assert caught.value.code & 0xFFFFFFFF == 0x8007_04C7  # of ERROR_CANCELLED, winerror.h
     assert list(tmp_path.iterdir()) == []
     assert program.alive()
@@ -360,7 +359,7 @@ def test_our_death_while_writing_leaves_no_file_and_the_target(
 ) -> None:
     code = """
 import sys
-from minidumper.writer import write_dump
+from minidumper.writer import DumpWriter, write_dump
 def progress(done, total):
     if done > 1 << 20:
         print("writing", flush=True)
@@ -407,7 +406,7 @@ def test_a_target_that_ends_meanwhile_leaves_no_file(tmp_path: Path, writer: str
                 program.process.kill()
 
         with WindowsProcess(program.process.pid) as target:
-            target.options = MinidumpOptions(writer=writer)
+            dumps = DumpWriter("full", writer=writer, progress=progress)
             with pytest.raises((TargetExitedError, MemoryFaultError)):
-                write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
+                dumps.write(target, str(tmp_path / "dump.dmp"))
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from tests.support.targets import Running
 
+DEBUGGERS = "MINIDUMPER_TEST_DEBUGGERS"
+"""The environment's name of the folder with Microsoft's debugger libraries."""
 DOTNET = "MINIDUMPER_TEST_DOTNET"
 """The environment's name of the path of dotnet.exe."""
 TARGETS = "MINIDUMPER_TEST_TARGETS"

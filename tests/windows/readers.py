@@ -15,15 +15,13 @@ from minidump.minidumpfile import MinidumpFile
 from minidumper import platforms
 from minidumper.capture import Capture
 from minidumper.plan import DumpMode
-from minidumper.platforms.windows.options import MinidumpOptions
+from minidumper.platforms.options import DumpOptions
 from minidumper.report import CaptureReport
 from tests.support import oracle
 
 from . import dbgeng
-from .programs import DOTNET, TARGETS, running
+from .programs import DEBUGGERS, DOTNET, TARGETS, running
 
-DEBUGGERS = "MINIDUMPER_TEST_DEBUGGERS"
-"""The environment's name of the folder with Microsoft's debugger libraries."""
 NATIVE_MB = 100
 THREADS = 3
 ORACLE_DEADLINE_S = 120.0
@@ -52,7 +50,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Dumps:
             reports = capture.write([str(folder / f"{mode.value}.dmp") for mode in modes])
         with Capture(target, [DumpMode.HEAP]) as capture:
             (copied,) = capture.write([str(folder / "async.dmp")], async_copy=True)
-            vars(target)["options"] = MinidumpOptions(writer="native")
+            vars(target)["options"] = DumpOptions(writer="native")
             (native,) = capture.write([str(folder / "native.dmp")])
         assert program.alive()
         (runtime,) = [m.path for m in target.modules() if m.path.endswith("coreclr.dll")]

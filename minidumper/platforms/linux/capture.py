@@ -84,12 +84,13 @@ class CoreImage:
 
     def seal(self, descriptor: int, own: Mapping[str, object]) -> None:
         """Write the own note, once all is known that it tells."""
+        comment = self._process.comment
         notes = CoreNotes(
             process=self._notes.process,
             auxv=self._notes.auxv,
             files=self._notes.files,
             threads=self._notes.threads,
-            own=own,
+            own=({"comment": comment} if comment else {}) | dict(own),
         )
         os.pwrite(descriptor, self._layout.with_notes(notes).header, 0)
 

@@ -96,6 +96,7 @@ class LinuxProcess:
             UnsupportedTargetError, BitnessMismatchError: another architecture.
         """
         self.pid = pid
+        self.comment = ""
         try:
             # Names under this descriptor stay this process's, even when the pid is used again.
             self._folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)

@@ -116,6 +116,7 @@ class Snapshot(LinuxProcess):
         super().__init__(child)
         self.child = child
         self.pid = process.pid
+        self.comment = process.comment
         self.status = process.status
         self._gadgets = gadgets
         self._regions = regions

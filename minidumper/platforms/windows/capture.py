@@ -21,8 +21,8 @@ from ...formats.minidump_writer import MinidumpLayout, layout
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange, Reason, joined, subtract
 from ...target import MemoryCopied, MemoryReader, ThreadInfo, VmRegion
-from . import dbghelp
-from .options import ExceptionArguments, StreamArguments
+from . import arguments, dbghelp
+from .arguments import ExceptionArguments, StreamArguments
 from .planhandler import PlanHandler
 from .sinks import FileSink, MemorySink, Sink
 from .streams import collect_streams
@@ -139,7 +139,7 @@ class MinidumpImage:
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
     ) -> None:
         """Write by dbghelp, and what is not as planned once more without it, in the same stop."""
-        if self._options.writer == "dbghelp":
+        if self._options.writer != "native":
             problem = self._by_dbghelp(sink, progress)
             if not problem:
                 return
@@ -158,7 +158,7 @@ class MinidumpImage:
         """Why the file cannot stay as dbghelp wrote it, "" where it can."""
         options = self._options
         own = b"{}".ljust(_SPARE)  # JSON, which allows the spaces
-        streams = StreamArguments([*options.streams(), (OWN_STREAM, own)])
+        streams = StreamArguments([*arguments.streams(options), (OWN_STREAM, own)])
         exception = ExceptionArguments(options.exception) if options.exception else None
         try:
             dbghelp.write_dump(

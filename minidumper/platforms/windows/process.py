@@ -23,10 +23,10 @@ from ...formats.peimage import read_pe
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
 from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
+from ..options import DumpOptions
 from . import commandline, memory, toolhelp, win32
 from .capture import MinidumpImage
 from .debugging import Hold, has_exited
-from .options import MinidumpOptions
 from .privilege import enable_debug_privilege
 from .versions import fixed_file_info
 
@@ -50,7 +50,7 @@ class WindowsProcess:
             BitnessMismatchError: it has another pointer size than this Python.
         """
         self.pid = pid
-        self.options = MinidumpOptions()
+        self.options = DumpOptions()
         self.warnings: list[CaptureWarning] = []
         self.handle = _open(pid)
         self._hold: Hold | None = None

@@ -1,11 +1,10 @@
-"""What a caller may want of a minidump beyond the plan, and how dbghelp is told of it."""
+"""How dbghelp is told what a caller wants of a minidump beyond the plan."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import POINTER, c_void_p, cast, pointer
-from dataclasses import dataclass, field
 
 from ...dbghelp import (
     CONTEXT,
@@ -16,35 +15,18 @@ from ...dbghelp import (
     MINIDUMP_STREAM_TYPE,
     MINIDUMP_USER_STREAM,
     MINIDUMP_USER_STREAM_INFORMATION,
-    CallbackHandler,
 )
 from ...formats.minidump import ExceptionInfo
+from ..options import DumpOptions
 from . import win32
 
 
-@dataclass(frozen=True, slots=True)
-class MinidumpOptions:
-    """How the minidumps of a process are written.
-
-    `writer` is "dbghelp", or "native" for us; `dbghelp` is the full path of a dbghelp.dll, "" for
-    the system's. `user_streams` are bytes by stream type. `callback` sees what dbghelp asks and may
-    change each decision but those on the writing of the file: what it leaves out stays out, and a
-    dump that it ends is an error. The native writer has no use for it.
-    """
-
-    writer: str = "dbghelp"
-    dbghelp: str = ""
-    comment: str = ""
-    user_streams: Mapping[int, bytes] = field(default_factory=dict)
-    exception: ExceptionInfo | None = None
-    callback: CallbackHandler | None = None
-
-    def streams(self) -> Iterator[tuple[int, bytes]]:
-        """Type and bytes of the streams that dbghelp does not make by itself."""
-        if self.comment:
-            text = self.comment.encode("utf-16-le", "surrogatepass") + b"\0\0"
-            yield MINIDUMP_STREAM_TYPE.CommentStreamW, text
-        yield from self.user_streams.items()
+def streams(options: DumpOptions) -> Iterator[tuple[int, bytes]]:
+    """Type and bytes of the streams that dbghelp does not make by itself."""
+    if options.comment:
+        text = options.comment.encode("utf-16-le", "surrogatepass") + b"\0\0"
+        yield MINIDUMP_STREAM_TYPE.CommentStreamW, text
+    yield from options.user_streams.items()
 
 
 class StreamArguments:

@@ -1,0 +1,81 @@
+"""The commands that write dumps, as a user of Windows gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minidumper import dumpinfo
+from minidumper.cli import main
+from tests.support.targets import Running
+
+from .programs import DEBUGGERS, python, running
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Running]:
+    with running() as program:
+        yield program
+        assert program.alive()
+
+
+@pytest.mark.parametrize("writer", ["dbghelp", "native"])
+def test_each_writer_writes_each_mode(
+    target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: str
+) -> None:
+    words = ["-mm", "-mh", "-ma", "--writer", writer, "--json", "-o", str(tmp_path)]
+    assert main.run([*words, str(target.pid)]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["mode"] for report in reports] == ["minimal", "heap", "full"]
+    assert [report["warnings"] for report in reports] == [[], [], []]
+    for report in reports:
+        info = dumpinfo.dump_info(Path(report["path"]))
+        assert info.pid == target.pid
+        # Of the two, dbghelp alone counts the process's memory.
+        streams = {content.name for content in info.contents}
+        assert ("ProcessVmCountersStream" in streams) == (writer == "dbghelp")
+
+
+def test_another_dbghelp(
+    target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("dbghelp.dll", "dbgcore.dll"):
+        shutil.copy(Path(os.environ[DEBUGGERS], name), other)
+    place = tmp_path / "dump.dmp"
+    words = ["-mm", "--dbghelp", str(other / "dbghelp.dll"), "--json", str(target.pid), str(place)]
+    assert main.run(words) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+    # Windows lets no file go that a program has loaded.
+    with pytest.raises(OSError):  # noqa: PT011 - the system's words
+        (other / "dbghelp.dll").unlink()
+
+
+def test_a_missing_dbghelp_is_told_of(
+    target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-mm", "--dbghelp", r"C:\nowhere\dbghelp.dll", str(target.pid), str(tmp_path)]
+    assert main.run(words) == 0
+    assert r"written without dbghelp, because cannot use C:\nowhere" in capsys.readouterr().out
+
+
+def test_a_process_of_another_size_of_pointers_or_none_at_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with python("input()") as process:
+        assert main.run(["-mh", str(process.pid)]) == 1
+    assert "-ma" in capsys.readouterr().err
+    assert main.run(["-mh", "99999996"]) == 3
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["demo", "--json", "-o", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verify"]["problems"] == []
+    assert len(report["dumps"]) == len(list(tmp_path.iterdir())) == 3
