@@ -12,6 +12,7 @@ from .clr.runtime import Runtime, find_runtime
 from .errors import (
     BridgeError,
     DacNotFoundError,
+    HostRuntimeNotFoundError,
     NoClrInTargetError,
     UnsupportedTargetError,
 )
@@ -26,6 +27,11 @@ MAX_BLOCKS = 7_000
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
 
+_NO_CLR_SIDE = (
+    *(NoClrInTargetError, DacNotFoundError, HostRuntimeNotFoundError),
+    *(UnsupportedTargetError, BridgeError),
+)
+"""Why there is none, where the machine or the process is at fault."""
 _WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"
 
 
@@ -69,7 +75,7 @@ class Planner:
                 )
             _check_libc(target)
             self._start()
-        except (NoClrInTargetError, DacNotFoundError, UnsupportedTargetError, BridgeError) as err:
+        except _NO_CLR_SIDE as err:
             if DumpMode.HEAP in modes:
                 err.hint = err.hint or _WITHOUT_CLR
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,9 +59,10 @@ def find_host() -> HostLocation:
     for root in (*_embedded(lib), *_installed()):
         if _serves(root):
             return HostLocation(root, bridge_dir)
+    runtime = f".NET {_MIN_MAJOR}" if sys.maxsize > 2**32 else f"x86 .NET {_MIN_MAJOR}"
     raise HostRuntimeNotFoundError(
-        f"no .NET {_MIN_MAJOR} or newer was found to read the target's runtime with",
-        hint=f"install the .NET {_MIN_MAJOR} runtime, or set DOTNET_ROOT to where it lies",
+        f"no {runtime} or newer was found to read the target's runtime with",
+        hint=f"install the {runtime} runtime, or set DOTNET_ROOT to where it lies",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -54,10 +55,14 @@ def test_an_installed_one_that_is_new_enough(
     assert host.find_host().dotnet_root == new
 
 
-def test_none_says_what_to_install(lib: Path) -> None:
+def test_none_says_what_to_install(lib: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostRuntimeNotFoundError, match=r"no \.NET 10 or newer") as caught:
         host.find_host()
     assert "DOTNET_ROOT" in caught.value.hint
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    with pytest.raises(HostRuntimeNotFoundError, match=r"no x86 \.NET 10 or newer") as caught:
+        host.find_host()
+    assert "install the x86 .NET 10 runtime" in caught.value.hint
 
 
 def test_a_missing_bridge(lib: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from minidumper import dumpinfo
 from minidumper.cli import main
+from minidumper.clr import client, host
+from minidumper.errors import HostRuntimeNotFoundError
 from tests.support.targets import Running
 
 from .programs import DEBUGGERS, python, running
@@ -72,6 +74,23 @@ def test_a_process_of_another_size_of_pointers_or_none_at_all(
         assert main.run(["-mh", str(process.pid)]) == 1
     assert "-ma" in capsys.readouterr().err
     assert main.run(["-mh", "99999996"]) == 3
+
+
+def test_without_a_host_there_are_no_heap_dumps_but_all_others(
+    target: Running,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing() -> host.HostLocation:
+        raise HostRuntimeNotFoundError("no x86 .NET 10", hint="install it")
+
+    monkeypatch.setattr(client, "find_host", missing)
+    assert main.run(["-mh", str(target.pid), str(tmp_path)]) == 1
+    assert "no x86 .NET 10\nhint: install it" in capsys.readouterr().err
+    assert main.run(["-mm", "-ma", str(target.pid), str(tmp_path)]) == 0
+    assert "managed stacks left out: no x86 .NET 10" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
