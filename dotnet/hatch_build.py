@@ -17,7 +17,7 @@ HOSTS = {
     "linux_x86_64": ("linux-x64", "manylinux_2_27_x86_64"),
     "win_amd64": ("win-x64", "win_amd64"),
 }
-SHARED = ("MANIFEST.json", "bridge", "licences", "targets")
+SHARED = ("MANIFEST.json", "bridge", "guardian", "licences", "targets")
 
 
 class LibHook(BuildHookInterface[Any]):

@@ -1,4 +1,4 @@
-"""Fill lib/: the bridge, ClrMD, a trimmed .NET host for two systems, the demo program, licences.
+"""Fill lib/: bridge, guardian, ClrMD, a trimmed .NET host for two systems, demo program, licences.
 
     python dotnet/vendor.py [--toolchain DIR]
 
@@ -335,6 +335,15 @@ def add_bridge(shelf: Shelf, toolchain: Toolchain) -> None:
             shelf.add(f"licences/{name}/LICENSE.TXT", MICROSOFT_MIT.encode(), source)
 
 
+def add_guardian(shelf: Shelf, toolchain: Toolchain) -> None:
+    """Build the process that holds a target while minidumper waits."""
+    project = DOTNET / "MiniDumper.Guardian/MiniDumper.Guardian.csproj"
+    with tempfile.TemporaryDirectory() as folder:
+        toolchain.build(project, Path(folder))
+        for leaf in ("MiniDumper.Guardian.dll", "MiniDumper.Guardian.runtimeconfig.json"):
+            shelf.add(f"guardian/{leaf}", (Path(folder) / leaf).read_bytes(), built_here(project))
+
+
 def add_demo(shelf: Shelf, toolchain: Toolchain) -> None:
     """Build the demo program: one file for both systems, started by the muxer."""
     project = DOTNET / "targets/Demo/Demo.csproj"
@@ -361,6 +370,7 @@ def main() -> None:
     for system in SYSTEMS:
         add_host(shelf, toolchain, system)
     add_bridge(shelf, toolchain)
+    add_guardian(shelf, toolchain)
     add_demo(shelf, toolchain)
     changed = shelf.write(LIB)
     print(f"lib/: {changed} files changed" if changed else "lib/ is up to date")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         UsageError,
         VerifyError,
     )
+    from .monitor import Monitor
     from .plan import CaptureWarning, DumpMode, DumpPlan
     from .platforms import open_target
     from .ranges import Reason
@@ -67,6 +68,7 @@ __all__ = [
     "InsufficientMemoryError",
     "MemoryFaultError",
     "MiniDumperError",
+    "Monitor",
     "NativeCallError",
     "NoClrInTargetError",
     "OutputError",
@@ -93,6 +95,7 @@ _MODULES = {
     "DumpMode": "plan",
     "DumpPlan": "plan",
     "DumpWriter": "writer",
+    "Monitor": "monitor",
     "Reason": "ranges",
     "VerifyReport": "verification",
     "open_dump": "dumpfile",

@@ -14,7 +14,7 @@ from .errors import BridgeError, CaptureError, StopTimeoutError
 from .outputs import Outputs, Progress, Stop, mb
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .planning import Planner
-from .report import CaptureReport, Way
+from .report import CaptureReport, ExceptionInfo, Moment, Way
 from .target import LiveTarget, SnapshotTarget
 
 _LOG = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ GC_RETRIES = 5
 
 _Take = Callable[[Stop, LiveTarget], None]
 _Fork = Callable[[], SnapshotTarget]
+_FRESH_S = 0.5  # so long the rehearsal of the beginning serves the first stop
 _GC_PAUSE_S = 0.02  # a gen 0 collection of a busy server takes about this long
 
 
@@ -31,9 +32,16 @@ class Capture:
     """Dumps of one live target; the CLR side stays warm between them. Use it in `with`."""
 
     def __init__(
-        self, target: LiveTarget, modes: Sequence[DumpMode], *, dac: Sequence[Path] = ()
+        self,
+        target: LiveTarget,
+        modes: Sequence[DumpMode],
+        *,
+        dac: Sequence[Path] = (),
+        describes: bool = False,
     ) -> None:
         """Get ready: everything that can be found out before a stop is.
+
+        `describes` lets the planner tell of exceptions, whatever the mode.
 
         Raises:
             ClrError: heap mode cannot serve this target.
@@ -42,14 +50,18 @@ class Capture:
         self.modes = tuple(modes)
         self._backend = platforms.backend()
         began = time.monotonic()
-        self._planner = Planner(target, modes, dac=dac, root=target.root, user=target.user)
-        self._rehearsed = True
+        self.planner = Planner(
+            target, modes, dac=dac, root=target.root, user=target.user, describes=describes
+        )
+        self._fresh_until = 0.0
+        self._exception: ExceptionInfo | None = None
         try:
-            self._planner.rehearse()
+            self.planner.rehearse()
         except BaseException:
-            self._planner.close()
+            self.planner.close()
             raise
-        runtime = self._planner.runtime
+        self._fresh_until = time.monotonic() + _FRESH_S
+        runtime = self.planner.runtime
         _LOG.debug(
             "process %d (%s): %s; ready after %.2f s",
             target.pid,
@@ -62,7 +74,7 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._planner.close()
+        self.planner.close()
 
     def plans(self) -> list[DumpPlan]:
         """The plans of one short stop, nothing written."""
@@ -76,8 +88,11 @@ class Capture:
         async_copy: bool = False,
         overwrite: bool = False,
         progress: Progress | None = None,
+        moment: Moment | None = None,
     ) -> list[CaptureReport]:
         """One dump for each mode, all of one stop; none appears unless all are whole.
+
+        `moment` is what the target is held at already.
 
         Raises:
             OutputError: a file cannot be written; found before the stop where possible.
@@ -86,16 +101,18 @@ class Capture:
         """
         with Outputs(self._backend, paths, overwrite=overwrite, progress=progress) as outputs:
             self._rehearse_again()
-            outputs.check_disk(self.target, self._planner, self.modes)
+            outputs.check_disk(self.target, self.planner, self.modes)
+            self._exception = moment.exception if moment else None
+            self.planner.thrown = self._exception.address if self._exception else 0
             name = self.target.name  # it may have ended when the files are whole
             stop = self._stop(outputs.take, asynchronous=async_copy)
-            return outputs.finish(stop, self.target.pid, name)
+            return outputs.finish(stop, self.target.pid, name, moment)
 
     def _rehearse_again(self) -> None:
-        """Rehearse before every stop but the first: methods are compiled anew all the time."""
-        if not self._rehearsed:
-            self._planner.rehearse()
-        self._rehearsed = False
+        """Rehearse before every stop, once: methods are compiled anew all the time."""
+        if time.monotonic() > self._fresh_until:
+            self.planner.rehearse()
+        self._fresh_until = 0.0
 
     def _stop(self, take: _Take, *, asynchronous: bool = False) -> Stop:
         """Stop, plan, `take`, resume; again while the GC is in the middle of its work."""
@@ -104,11 +121,11 @@ class Capture:
             last = attempt == GC_RETRIES
             stop = Stop(Way.COPY if asynchronous else Way.STOP, warnings=list(refusals))
             try:
-                self._planner.attach(self.target)
+                self.planner.attach(self.target)
                 done = self._once(stop, take, fork, committed=last)
             except BridgeError as err:
                 _LOG.debug("the CLR side failed, and starts anew: %s", err)
-                self._planner.restart_without(("rehearsal", "stacks"), err)
+                self.planner.restart_without(("rehearsal", "stacks"), err)
                 continue
             except StopTimeoutError as err:
                 if fork is None:
@@ -146,7 +163,7 @@ class Capture:
             _LOG.debug("the process stood still for %.1f ms", stop.pause_s * 1000)
             if snapshot:
                 stop.way = Way.SNAPSHOT
-                self._planner.attach(snapshot)
+                self.planner.attach(snapshot)
                 done = self._take(stop, snapshot, take, committed)
                 stop.copied_on_write = snapshot.copied_on_write()
         stop.warnings += (snapshot or self.target).warnings
@@ -157,7 +174,7 @@ class Capture:
         regions = source.regions()
         threads = source.threads()
         for mode in self.modes:
-            plan = self._planner.plan(mode, regions, threads, committed=committed)
+            plan = self.planner.plan(mode, regions, threads, committed=committed)
             if mode is DumpMode.HEAP and not plan.clr.get("can_walk", True):
                 if not committed:
                     return False
@@ -170,9 +187,11 @@ class Capture:
                 )
             _LOG.debug("%s: %s in %d ranges", mode.value, mb(plan.size), len(plan.ranges))
             stop.plans.append(plan)
-            runtime = self._planner.runtime
+            runtime = self.planner.runtime
             base = runtime.base if runtime else 0
-            stop.images.append(source.image(plan, regions, threads, runtime_base=base))
+            stop.images.append(
+                source.image(plan, regions, threads, runtime_base=base, exception=self._exception)
+            )
         take(stop, source)
         return True
 

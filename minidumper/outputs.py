@@ -15,7 +15,7 @@ from .errors import ClrError, InsufficientMemoryError, OutputError
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .planning import Planner
 from .ranges import joined
-from .report import CaptureReport, Way
+from .report import CaptureReport, Moment, Way
 from .target import CaptureBackend, DumpImage, LiveTarget, MemoryCopied, MemoryReader
 
 Progress = Callable[[int, int], None]
@@ -137,7 +137,9 @@ class Outputs:
             self._meter.file_done()
         self._write_s = time.monotonic() - began
 
-    def finish(self, stop: Stop, pid: int, name: str) -> list[CaptureReport]:
+    def finish(
+        self, stop: Stop, pid: int, name: str, moment: Moment | None = None
+    ) -> list[CaptureReport]:
         """Write the copies, put the report into each file, and give it its name.
 
         Raises:
@@ -162,6 +164,7 @@ class Outputs:
                 totals=plan.by_reason(),
                 clr=dict(plan.clr),
                 warnings=(*stop.warnings, *plan.warnings, *image.warnings),
+                moment=moment,
             )
             own = {"version": __version__, "time": datetime.now(UTC).isoformat()}
             try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from .clr.client import ClrClient, ClrRegions
 from .clr.dac import find_dac
@@ -23,6 +23,9 @@ from .target import Target, ThreadInfo, VmRegion
 
 MAX_BLOCKS = 7_000
 """Blocks of memory in a dump; ClrMD opens no core with more than 10,000 program headers."""
+
+THROW_HELPERS = ("CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW")
+"""Entries of every `throw` and `throw;` of managed code (corinfo.h); the object is in RDI."""
 
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
@@ -46,10 +49,12 @@ class Planner:
         dac: Sequence[Path] = (),
         root: str = "",
         user: tuple[int, int] | None = None,
+        describes: bool = False,
     ) -> None:
         """Find the runtime, and start the worker where a mode needs it.
 
         `root` is the prefix under which the target's files are found, `user` whom its DAC runs as.
+        `describes` starts the worker whatever the mode, for `exception` and `throw_sites`.
 
         Raises:
             NoClrInTargetError, DacNotFoundError, DacUntrustedError: heap mode cannot serve it.
@@ -57,6 +62,8 @@ class Planner:
         self.runtime: Runtime | None = find_runtime(target)
         self.warnings: list[CaptureWarning] = []
         self._target = self._origin = target
+        self.thrown = 0
+        """Address of an exception that is about to be thrown, and belongs into the dump."""
         self._search = tuple(dac)
         self._root = Path(root or "/")
         self._user = user
@@ -65,7 +72,7 @@ class Planner:
         self._cut_off_s: float | None = None
         folder = str(Path(self.runtime.path).parent) if self.runtime else ""
         self._modules = ModuleRanges(folder)
-        if all(mode is DumpMode.FULL for mode in modes):
+        if all(mode is DumpMode.FULL for mode in modes) and not describes:
             return
         try:
             if self.runtime is None:
@@ -161,7 +168,10 @@ class Planner:
         warnings = list(self.warnings)
         if mode is not DumpMode.FULL and self._client is not None:
             clr = self._client.collect(
-                threads, minimal=mode is DumpMode.MINIMAL, committed=committed
+                threads,
+                minimal=mode is DumpMode.MINIMAL,
+                committed=committed,
+                thrown=self.thrown,
             )
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings
@@ -174,6 +184,29 @@ class Planner:
         if self.runtime is not None:
             facts["runtime"] = self.runtime.version
         return DumpPlan(mode, tuple(chosen), tuple(warnings), facts)
+
+    def exception(self, *, address: int = 0, tid: int = 0) -> Mapping[str, Any]:
+        """See `ClrClient.exception`; empty where there is no runtime, too."""
+        return self._client.exception(address=address, tid=tid) if self._client else {}
+
+    def throw_sites(self) -> Mapping[str, int]:
+        """Where the runtime's code throws, by the name of the JIT's helper.
+
+        Raises:
+            NoClrInTargetError: there is no runtime.
+            BridgeError: the worker failed, crashed or hung.
+        """
+        if self._client is None or self.runtime is None:
+            raise NoClrInTargetError(
+                f"process {self._target.pid} ({self._target.name}) has no .NET runtime that "
+                "could tell its exceptions",
+                hint="unhandled ones (-e 2) and crashes work for any process",
+            )
+        sites: dict[str, int] = {}
+        for region in self._target.regions():
+            if region.file_path == self.runtime.path and "x" in region.protection:
+                sites |= self._client.helpers(region.start, region.end, THROW_HELPERS)
+        return sites
 
     def _clipped(
         self, ranges: Sequence[ReasonedRange], regions: Sequence[VmRegion]

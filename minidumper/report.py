@@ -23,6 +23,38 @@ class Way(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionInfo:
+    """What a thread was stopped at: a managed exception, or a signal that nobody catches.
+
+    `code` has eight hexadecimal digits: E0434352 for a managed exception (EXCEPTION_COMPLUS,
+    corexcep.h), else the number of the signal. `chance` is 1 at the throw, 2 where it is unhandled.
+    """
+
+    code: str
+    chance: int
+    tid: int
+    type: str = ""
+    message: str = ""
+    hresult: int = 0
+    address: int = 0
+    inner: tuple[tuple[str, str], ...] = ()
+    """Type and message of each inner exception, from the outermost on."""
+
+    def __str__(self) -> str:
+        """As filters see it: CODE.Type ("message")."""
+        return f'{self.code}.{self.type} ("{self.message}")'
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a target is held at while it is dumped."""
+
+    trigger: str
+    """What was waited for: "exception", "crash", "exit" or "memory"."""
+    exception: ExceptionInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureReport:
     """What became of one dump. Sizes are bytes, times seconds."""
 
@@ -46,6 +78,8 @@ class CaptureReport:
     """Bytes under each reason; a page with several counts under each."""
     clr: dict[str, Any]
     warnings: tuple[CaptureWarning, ...]
+    moment: Moment | None = None
+    """What was waited for; None for a dump that was taken at once."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -64,6 +98,7 @@ class CaptureReport:
             "totals": {reason.name: size for reason, size in self.totals.items()},
             "clr": self.clr,
             "warnings": [_warning_dict(warning) for warning in self.warnings],
+            **(dataclasses.asdict(self.moment) if self.moment else {}),
         }
 
 

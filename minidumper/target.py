@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from .errors import OutputError
 from .plan import CaptureWarning, DumpPlan
 from .ranges import MemoryRange
+from .report import ExceptionInfo
 
 
 class VmRegion(NamedTuple):
@@ -249,6 +250,8 @@ class LiveTarget(Target, Protocol):
 
     def __exit__(self, *exc: Any) -> None: ...
 
+    def close(self) -> None: ...
+
     def image(
         self,
         plan: DumpPlan,
@@ -256,8 +259,9 @@ class LiveTarget(Target, Protocol):
         threads: Sequence[ThreadInfo],
         *,
         runtime_base: int,
+        exception: ExceptionInfo | None = None,
     ) -> DumpImage:
-        """Lay out a dump; only inside `stopped()`."""
+        """Lay out a dump; only inside `stopped()`. `exception` is what the target is held at."""
         ...
 
 

@@ -39,12 +39,15 @@ internal sealed class Collector(
 
     /// <param name="minimal">Leaves the heap out.</param>
     /// <param name="committed">Takes all committed memory of the GC instead of what is in use.</param>
-    public Answer Collect(bool minimal, bool committed) => Recorded(found =>
+    /// <param name="thrown">An exception that is about to be thrown, and belongs to no thread yet; 0 for none.</param>
+    public Answer Collect(bool minimal, bool committed, ulong thrown) => Recorded(found =>
     {
         Enumerate(minimal || !HasWholeHeaps ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
         bool handles = !minimal && CollectHeaps(found, committed);
         int modules = CollectModules(found, minimal);
         int frames = skip.Contains("stacks") ? 0 : CollectThreads();
+        if (thrown != 0)
+            Soft("the exception", () => Throws.Read(runtime.Heap.GetObject(thrown).AsException()));
         if (!minimal)
         {
             Soft("handles and sync blocks", () => CollectRoots(handles));
@@ -177,7 +180,7 @@ internal sealed class Collector(
 
     private void CollectExceptions(ClrThread thread)
     {
-        ReadException(thread.CurrentException);
+        Throws.Read(thread.CurrentException);
         if (!sos.Thread(thread.Address, out ThreadData data))
             return;
 
@@ -186,19 +189,7 @@ internal sealed class Collector(
         {
             if (!sos.NestedException(record, out ulong exception, out record))
                 return;
-            ReadException(runtime.Heap.GetObject(exception).AsException());
-        }
-    }
-
-    private static void ReadException(ClrException? exception)
-    {
-        for (int depth = 0; exception is not null && depth < MaxNestedExceptions; depth++)
-        {
-            _ = exception.Type.Name;
-            _ = exception.Message;
-            foreach (ClrStackFrame frame in exception.StackTrace)
-                _ = frame.Method?.Signature;
-            exception = exception.Inner;
+            Throws.Read(runtime.Heap.GetObject(exception).AsException());
         }
     }
 

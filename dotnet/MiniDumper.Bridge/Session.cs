@@ -22,6 +22,7 @@ public sealed class Session
     private readonly Rehearsal _rehearsal;
     private readonly SosDac _sos;
     private readonly Inspector _inspector;
+    private readonly Throws _throws;
     private readonly ClrRuntime _runtime;
     private readonly bool _rehearses;
 
@@ -53,6 +54,7 @@ public sealed class Session
         _collector = new Collector(_reader, _sos, stacks, _runtime, new RegionEnumerator(dac), skip);
         _rehearsal = new Rehearsal(_reader, _sos, _runtime);
         _inspector = new Inspector(_reader, _sos, stacks, _runtime);
+        _throws = new Throws(_reader, _sos, _runtime);
         _rehearses = !skip.Contains("rehearsal");
     }
 
@@ -84,9 +86,11 @@ public sealed class Session
     /// <c>open</c> {}: it is open.
     /// <c>attach</c> {handles, memory}: read the same process from somewhere else from now on.
     /// <c>rehearse</c> {seconds, threads}: walk all that SOS reads of the running target, and keep its pages.
-    /// <c>collect</c> {minimal, committed, threads}: what the stopped target's CLR side needs, as
+    /// <c>collect</c> {minimal, committed, thrown, threads}: what the stopped target's CLR side needs, as
     /// columns of starts (u64), ends (u64) and reasons (u32).
     /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
+    /// <c>exception</c> {address, thread}: the exception at an address, else that of a thread.
+    /// <c>helpers</c> {start, end, names}: addresses of JIT helpers by name.
     /// <c>heapstat</c> {}: rows of [type, module, generation, count, bytes].
     /// </param>
     /// <param name="arguments">The JSON object.</param>
@@ -110,10 +114,19 @@ public sealed class Session
             case "collect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _collector.Collect(
-                    root.GetProperty("minimal").GetBoolean(), root.GetProperty("committed").GetBoolean());
+                    root.GetProperty("minimal").GetBoolean(),
+                    root.GetProperty("committed").GetBoolean(),
+                    root.GetProperty("thrown").GetUInt64());
             case "inspect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _inspector.Run(Progress);
+            case "exception":
+                return _throws.Describe(root.GetProperty("address").GetUInt64(), root.GetProperty("thread").GetUInt32());
+            case "helpers":
+                return _throws.Helpers(
+                    root.GetProperty("start").GetUInt64(),
+                    root.GetProperty("end").GetUInt64(),
+                    [.. root.GetProperty("names").EnumerateArray().Select(name => name.GetString()!)]);
             case "heapstat":
                 _reader.FlushCachedData();
                 _runtime.FlushCachedData();

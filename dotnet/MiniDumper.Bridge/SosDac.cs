@@ -202,6 +202,14 @@ internal sealed unsafe class SosDac : ComObject
             Name(22, method);
     }
 
+    /// <summary>What the JIT calls its helper at an address; null where there is none.</summary>
+    public string? HelperName(ulong address)
+    {
+        // GetJitHelperFunctionName writes 8-bit characters.
+        uint length;
+        return Get(28, address, NameLength, _name, &length) ? Marshal.PtrToStringUTF8((nint)_name) : null;
+    }
+
     /// <summary>Reads the thread pool of the runtime itself, as there is one up to .NET 5.</summary>
     public void ThreadPool()
     {

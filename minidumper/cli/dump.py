@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,13 +12,16 @@ import click
 from .._version import __version__
 from ..errors import UsageError
 from ..plan import DumpMode
-from . import options, render, talk
+from . import habits, options, render, talk
+from .waiting import Request, Triggers, wait
 
 _MODES = (
     ("-mm", "minimal: threads, registers, stacks, modules, and what a managed stack walk reads"),
     ("-mh", "heap: minimal, the GC heap and all that its readers need; no native heap, no code"),
     ("-ma", "full: every readable page"),
 )
+_INTERVAL_S = 10.0  # procdump's
+_TRIGGERS = "-e, -t, --maxmem or --minmem"
 _CHOOSE = "choose -mm (minimal), -mh (heap) or -ma (full)"
 _EXAMPLES = (
     ("minidumper -mh 1234", "heap dump into the current folder"),
@@ -27,6 +29,9 @@ _EXAMPLES = (
     ("minidumper -mm -mh 1234", "two files of the same instant"),
     ("minidumper -mh --async 1234", "a pause for a snapshot alone"),
     ("minidumper -mm -n 3 -s 5 1234", "three dumps, five seconds apart"),
+    ("minidumper -mh -e MyApp", "wait for an unhandled exception or a crash"),
+    ("minidumper -mh --maxmem 2000 1234", "wait until it takes 2,000 MB of memory"),
+    ("minidumper -mh -t -x MyApp.dll", "launch a program, and wait for its end"),
 )
 _COMMANDS = (
     ("minidumper verify FILE", "prove that a dump can be read"),
@@ -65,8 +70,10 @@ class _DumpCommand(click.Command):
         if not args:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(UsageError.exit_code)
+        own, ctx.meta[habits.LAUNCH] = habits.split_launch(args)
+        own = habits.with_chance(own)
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, own)
         except click.NoSuchOption as err:
             if err.option_name == "-c":
                 raise UsageError(
@@ -85,23 +92,6 @@ class _DumpCommand(click.Command):
                 formatter.write_dl(rows, col_max=34)
         formatter.write_paragraph()
         formatter.write_text(f"Exit codes: {_EXIT_CODES}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
-
-    process: int | str
-    place: str | None
-    modes: Sequence[DumpMode]
-    dac: Sequence[Path]
-    count: int
-    interval_s: float
-    async_copy: bool
-    overwrite: bool
-    writer: str
-    dbghelp: str
-    as_json: bool
 
 
 @click.command(
@@ -141,10 +131,8 @@ class Request:
     "-s",
     "interval_s",
     type=click.FloatRange(min=0),
-    default=10,
-    show_default=True,
     metavar="SECONDS",
-    help="Time between two dumps.",
+    help="Least time between two dumps, and how long a limit must hold [10; exceptions 0].",
 )
 @click.option(
     "-o",
@@ -160,13 +148,21 @@ class Request:
 @options.JSON
 @options.QUIET
 @options.VERBOSE
+@options.EXCEPTIONS
+@options.ON_EXIT
+@options.MAX_MEMORY
+@options.MIN_MEMORY
+@options.WAIT
+@options.LAUNCH
 @click.version_option(__version__, prog_name="minidumper", message="%(prog)s %(version)s")
 @click.argument("words", nargs=-1, metavar="PID|NAME [FILE|FOLDER]")
+@click.pass_context
 def command(
+    ctx: click.Context,
     modes: Sequence[DumpMode],
     async_copy: bool,
     count: int,
-    interval_s: float,
+    interval_s: float | None,
     output: str | None,
     overwrite: bool,
     dac: Sequence[Path],
@@ -175,68 +171,75 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    chance: str | None,
+    on_exit: bool,
+    max_mb: float | None,
+    min_mb: float | None,
+    wait_for_name: bool,
     words: Sequence[str],
 ) -> None:
     talk.begin(quiet=quiet, verbose=verbose)
-    process, place = _process_and_place(words, output)
+    process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "")
     if not modes:
         raise UsageError("no mode was given", hint=_CHOOSE)
-    _take(
-        Request(
-            process=int(process) if _is_pid(process) else process,
-            place=place,
-            modes=modes,
-            dac=dac,
-            count=count,
-            interval_s=interval_s,
-            async_copy=async_copy,
-            overwrite=overwrite,
-            writer=writer or "",
-            dbghelp=dbghelp or "",
-            as_json=as_json,
-        )
+    triggers = Triggers(chance=int(chance or 0), on_exit=on_exit, above_mb=max_mb, below_mb=min_mb)
+    if launch and not triggers:
+        raise UsageError("-x without anything to wait for", hint=f"choose {_TRIGGERS}")
+    if wait_for_name and (launch or habits.is_pid(process)):
+        raise UsageError("-w waits for a process by its name", hint="minidumper -mh -w NAME")
+    request = Request(
+        process=int(process) if habits.is_pid(process) else process,
+        launch=launch,
+        wait_for_name=wait_for_name,
+        triggers=triggers,
+        place=place,
+        modes=modes,
+        dac=dac,
+        count=count,
+        interval_s=interval_s,
+        async_copy=async_copy,
+        overwrite=overwrite,
+        writer=writer or "",
+        dbghelp=dbghelp or "",
+        as_json=as_json,
     )
+    ctx.exit(_take(request))
 
 
-def _process_and_place(words: Sequence[str], output: str | None) -> tuple[str, str | None]:
-    """The process, and the file or folder; habits that clash are named, never guessed at."""
-    if output == "-":
-        raise UsageError("a dump cannot go to standard output", hint="give -o a file or a folder")
-    swallowed = output is not None and _is_pid(output)
-    if swallowed and (not words or words[0].lower().endswith(".dmp")):
+def _subject(
+    launch: Sequence[str], words: Sequence[str], output: str | None, chance: str
+) -> tuple[str, str | None, Sequence[str]]:
+    """The process, the place for its dumps, and the command where it is launched."""
+    if not launch:
+        return (*habits.process_and_place(words, output, chance), ())
+    if words:
         raise UsageError(
-            f"-o took {output} for the name of the file; here -o is no switch as in procdump",
-            hint=f"to overwrite: minidumper … --overwrite {' '.join([str(output), *words])}",
+            f"surplus words: {' '.join(words)}", hint="with -x there is no other process"
         )
-    if not words:
-        raise UsageError("no process was given", hint="give its pid or its name")
-    if len(words) > 2:
+    folder, command = habits.folder_and_command(launch)
+    if folder and output is not None:
         raise UsageError(
-            f"surplus words: {' '.join(words[2:])}",
-            hint="a process and a file or folder are all that is expected",
+            f"two places for the dump: -o {output} and {folder}", hint="leave one of them out"
         )
-    if len(words) == 2 and output is not None:
-        raise UsageError(
-            f"two places for the dump: -o {output} and {words[1]}", hint="leave one of them out"
-        )
-    return words[0], words[1] if len(words) == 2 else output
+    return "", output if output is not None else folder, command
 
 
-def _is_pid(word: str) -> bool:
-    return word.isascii() and word.isdecimal()
-
-
-def _take(request: Request) -> None:
-    """Take the dumps; what was taken before a failure is reported all the same."""
+def _take(request: Request) -> int:
+    """Take the dumps; what was taken before a failure is reported all the same. The exit code."""
+    if request.triggers:
+        return wait(request)
     from ..capture import Capture
+    from ..monitor import found_process
     from ..naming import output_paths
     from ..platforms import configure, open_target
     from ..platforms.options import DumpOptions
     from ..report import CaptureReport
 
     reports: list[CaptureReport] = []
+    interval_s = _INTERVAL_S if request.interval_s is None else request.interval_s
     try:
-        with open_target(request.process) as target:
+        pid = found_process(request.process, wait_for_name=request.wait_for_name)
+        with open_target(pid) as target:
             configure(target, DumpOptions(writer=request.writer, dbghelp=request.dbghelp))
 
             def paths() -> list[str]:
@@ -256,8 +259,8 @@ def _take(request: Request) -> None:
             with capture:
                 for number in range(request.count):
                     if number:
-                        talk.say(f"next dump in {request.interval_s:g} s; Ctrl+C ends")
-                        time.sleep(request.interval_s)
+                        talk.say(f"next dump in {interval_s:g} s; Ctrl+C ends")
+                        time.sleep(interval_s)
                     with talk.progress(f"dumping {target.name}") as progress:
                         taken = capture.write(
                             paths(),
@@ -276,3 +279,4 @@ def _take(request: Request) -> None:
             single = request.count == 1 and len(request.modes) == 1
             rows = [report.as_dict() for report in reports]
             talk.data(rows[0] if single else rows)
+    return 0

@@ -28,3 +28,36 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Tell nothing but error
 VERBOSE = click.option(
     "-v", "--verbose", is_flag=True, help="Tell every step, and where an error is from."
 )
+EXCEPTIONS = click.option(
+    "-e",
+    "chance",
+    type=click.Choice(["2"]),
+    metavar="[2]",
+    help="Wait for an unhandled exception or a crash (2: second chance).",
+)
+ON_EXIT = click.option("-t", "on_exit", is_flag=True, help="Wait for the end of the process.")
+MAX_MEMORY = click.option(
+    "--maxmem",
+    "max_mb",
+    type=click.FloatRange(min=0),
+    metavar="MB",
+    help="Wait until it takes more memory (resident and swapped).",
+)
+MIN_MEMORY = click.option(
+    "--minmem",
+    "min_mb",
+    type=click.FloatRange(min=0),
+    metavar="MB",
+    help="Wait until it takes less memory.",
+)
+WAIT = click.option(
+    "-w", "wait_for_name", is_flag=True, help="Wait for a process of that name to begin."
+)
+# Taken out before click reads the words: all that follows it is the program's own.
+LAUNCH = click.option(
+    "-x",
+    "launch",
+    expose_value=False,
+    metavar="IMAGE [ARGS...]",
+    help="Launch this program, and wait in it; must come last. Its exit code is passed on.",
+)

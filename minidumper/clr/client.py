@@ -200,17 +200,24 @@ class ClrClient:
         return self._ask("rehearse", request, bytes(8), deadline_s=REHEARSE_S)[0]
 
     def collect(
-        self, threads: Sequence[ThreadInfo], *, minimal: bool = False, committed: bool = False
+        self,
+        threads: Sequence[ThreadInfo],
+        *,
+        minimal: bool = False,
+        committed: bool = False,
+        thrown: int = 0,
     ) -> ClrRegions:
         """What a dump of the target, which must be stopped, needs of the CLR.
 
         `minimal` leaves the heap out. `committed` takes all committed GC memory instead of the
-        part in use, for a heap that cannot be walked.
+        part in use, for a heap that cannot be walked. `thrown` is the address of an exception that
+        is about to be thrown.
 
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        request = {"minimal": minimal, "committed": committed, **_threads(threads)}
+        request = {"minimal": minimal, "committed": committed, "thrown": thrown}
+        request |= _threads(threads)
         contexts = b"".join(thread.context for thread in threads)
         facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
         warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]
@@ -230,6 +237,28 @@ class ClrClient:
             "inspect", _threads(threads), contexts, deadline_s=INSPECT_S, progress=progress
         )
         return Inspection(facts["counts"], tuple(facts["problems"]))
+
+    def exception(self, *, address: int = 0, tid: int = 0) -> Mapping[str, Any]:
+        """The exception object at an address, else the one that a thread has thrown last.
+
+        Empty where there is none; else `address`, `method_table`, `message`, `hresult`,
+        `message_offset` (bytes, from the object to the pointer to its message), `types` from its
+        own to System.Object, and `inner` with type and message of each.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        request = {"address": address, "thread": tid}
+        return self._ask("exception", request, deadline_s=COLLECT_S)[0]
+
+    def helpers(self, start: int, end: int, names: Sequence[str]) -> Mapping[str, int]:
+        """Addresses of the runtime's JIT helpers of these names in the code of [start, end).
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        request = {"start": start, "end": end, "names": list(names)}
+        return self._ask("helpers", request, deadline_s=COLLECT_S)[0]
 
     def heapstat(self, *, progress: Progress | None = None) -> list[HeapRow]:
         """Walk all objects: counts and sizes (bytes) by type and generation.

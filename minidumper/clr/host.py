@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import HostRuntimeNotFoundError
 
 BRIDGE = "MiniDumper.Bridge"
+GUARDIAN = "MiniDumper.Guardian"
 _MIN_MAJOR = 10
 """The bridge and ClrMD 4.2 are built for .NET 10."""
 _EMBEDDED = {"linux-x86_64": "linux-x64", "win-amd64": "win-x64"}
@@ -37,6 +38,12 @@ class HostLocation:
     def bridge(self) -> Path:
         """The bridge's assembly."""
         return self.bridge_dir / f"{BRIDGE}.dll"
+
+    @property
+    def guardian(self) -> list[str]:
+        """The command of the process that holds a target while we wait (Linux)."""
+        program = self.bridge_dir.parent / "guardian" / f"{GUARDIAN}.dll"
+        return [str(self.dotnet_root / "dotnet"), "exec", str(program)]
 
     @property
     def runtime_config(self) -> Path:

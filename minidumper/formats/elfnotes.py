@@ -94,14 +94,14 @@ class CoreNotes:
 
 
 def pack_notes(notes: CoreNotes) -> bytes:
-    """The bytes of the PT_NOTE segment; the main thread comes first, the others by tid."""
+    """The bytes of the PT_NOTE segment; readers look at the first of the threads first."""
     process = notes.process or ProcessInfo(0)
     parts = [
         pack_note(b"CORE", NT_PRPSINFO, _pack_process(process)),
         pack_note(b"CORE", NT_AUXV, _pack_auxv(notes.auxv)),
         pack_note(b"CORE", NT_FILE, _pack_files(notes.files)),
     ]
-    for thread in sorted(notes.threads, key=lambda t: (t.tid != process.pid, t.tid)):
+    for thread in notes.threads:
         parts += _pack_thread(thread, process)
     if notes.own is not None:
         text = json.dumps(notes.own, ensure_ascii=False, separators=(",", ":"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CaptureError, UnsupportedTargetError, UsageError
 from ..target import CaptureBackend, LiveTarget, SnapshotTarget
+from ..watching import LaunchedProcess, Watcher
 
 if TYPE_CHECKING:
     from .finding import DotnetProcess
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "backend",
+    "commit_charge",
     "configure",
     "dotnet_processes",
     "drop_rights",
+    "launch",
     "open_target",
     "own_gates",
     "pid_of",
@@ -26,6 +30,7 @@ __all__ = [
     "process_gates",
     "protect_worker",
     "snapshot",
+    "watch",
 ]
 
 
@@ -121,6 +126,60 @@ def snapshot(target: LiveTarget) -> SnapshotTarget:
         raise CaptureError(f"no snapshot: none is taken on {sys.platform} yet", stage="snapshot")
     with target.stopped():
         return take()
+
+
+def commit_charge(pid: int) -> int:
+    """Bytes of memory that a process takes: resident and swapped; on Windows its commit charge.
+
+    Raises:
+        TargetExitedError: it is gone.
+    """
+    if sys.platform == "linux":
+        from .linux.waiting import commit_charge
+
+        return commit_charge(pid)
+    if sys.platform == "win32":
+        from .windows.waiting import commit_charge
+
+        return commit_charge(pid)
+    raise _unsupported()
+
+
+def watch(
+    target: LiveTarget, *, exits: bool, crashes: bool, guardian: Sequence[str | Path]
+) -> Watcher:
+    """Watch a process, and hold it at what counts; `guardian` is the command that starts one.
+
+    Raises:
+        TargetError: it cannot be held.
+        CaptureError: this system does not let us wait for such things yet.
+    """
+    if sys.platform == "linux":
+        from .linux.guardian import Guardian
+        from .linux.process import LinuxProcess
+
+        assert isinstance(target, LinuxProcess)
+        watcher = Guardian(guardian)
+        try:
+            watcher.seize(target, exits=exits, crashes=crashes)
+        except BaseException:
+            watcher.close()
+            raise
+        return watcher
+    raise CaptureError("minidumper does not wait for exceptions and exits here yet", stage="watch")
+
+
+def launch(command: Sequence[str]) -> LaunchedProcess:
+    """Start a program that waits for `go()` before its first instruction.
+
+    Raises:
+        TargetNotFoundError: there is no such program.
+    """
+    if sys.platform == "linux":
+        from .linux.waiting import Launched
+
+        return Launched(command)
+    raise CaptureError("minidumper does not launch programs here yet", stage="launch")
 
 
 def backend() -> CaptureBackend:

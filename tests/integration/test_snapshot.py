@@ -31,6 +31,7 @@ from minidumper.platforms.linux.forkchoice import candidates
 from minidumper.platforms.linux.libc import NT_FPREGSET, NT_PRSTATUS
 from minidumper.platforms.linux.process import LinuxProcess
 from minidumper.platforms.linux.procfs import parse_status
+from minidumper.platforms.linux.ptrace import Tracer
 from minidumper.platforms.linux.sigchain import fork_chain
 from minidumper.platforms.linux.sigframe import fpu_area
 from tests.support.snapshot_killer import attempt, check, command_of, die
@@ -240,6 +241,7 @@ def test_a_thread_in_a_timed_call_is_chosen_last() -> None:
         waits = sorted(int(name) for name in os.listdir(f"/proc/{program.pid}/task"))[2]
         for _ in range(20):
             with process.stopped():
+                assert isinstance(process.tracer, Tracer)
                 found = candidates(
                     process.tracer,
                     process.regions(),

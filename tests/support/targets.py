@@ -117,9 +117,9 @@ def running(
     `unshare -pfm`; `user` needs root, and a cache that this user can enter.
     """
     environment = runtimes.dotnet_environment(runtime) | dict(env or {})
-    command = [*prefix, *_command(program, runtime), *args]
+    words = [*prefix, *command(program, runtime), *args]
     process = subprocess.Popen(
-        command,
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -138,7 +138,8 @@ def running(
         target.end()
 
 
-def _command(program: str, runtime: str) -> list[str | Path]:
+def command(program: str, runtime: str) -> list[str | Path]:
+    """What starts a test program on a runtime."""
     if runtime in _PUBLISH:
         return [published(program, runtime) / program]
     dotnet = runtimes.root(runtime) / "dotnet"

@@ -17,7 +17,7 @@ import click
 import pytest
 
 import minidumper
-from minidumper.cli import dump, main, render, talk
+from minidumper.cli import dump, main, render, talk, waiting
 from minidumper.demo import DemoReport
 from minidumper.errors import AmbiguousTargetError, MiniDumperError
 from minidumper.plan import CaptureWarning, DumpMode
@@ -58,6 +58,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
 
 
 @pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[waiting.Request]:
+    """Collects what command lines ask for, instead of doing it."""
+    asked: list[waiting.Request] = []
+
+    def take(request: waiting.Request) -> int:
+        asked.append(request)
+        return 0
+
+    monkeypatch.setattr(dump, "_take", take)
+    return asked
+
+
+@pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the taking of the dumps raise an error."""
 
@@ -82,7 +95,9 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     text = run("--help").out
     for word in ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "verify FILE", "demo"):
         assert word in text
-    for absent in (" -e", " -l", " -x", " -w", "--maxmem", "--compress", "strip"):
+    for word in (" -e", " -t ", " -x", " -w", "--maxmem", "--minmem"):
+        assert word in text
+    for absent in (" -l", " -f", "--type", "--compress", "strip"):
         assert absent not in text
 
 
@@ -111,7 +126,14 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-ml 100 42", "there is no mode l: -m takes m, h or a", "choose -mm"),
         ("-mh -c 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
         ("-mh -cl 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
-        ("-mh -e 42", "no such option '-e'", "minidumper --help"),
+        ("-mh -e 2", "-e took 2 for the kind of exceptions", "-e 2 PID, or for process 2: -e -- 2"),
+        ("-mh -e 1 42", "invalid value for '-e'", "minidumper --help"),
+        ("-mh -x MyApp", "-x without anything to wait for", "-e, -t, --maxmem or --minmem"),
+        ("-mh -t -x", "-x needs a program", "-x IMAGE"),
+        ("-mh -t -x .", "-x . names a folder and no program", "-x FOLDER IMAGE"),
+        ("-mh -t -o a -x . MyApp", "two places for the dump: -o a and .", "leave one"),
+        ("-mh -t 42 -x MyApp", "surplus words: 42", "there is no other process"),
+        ("-mh -w 42", "-w waits for a process by its name", "-w NAME"),
         ("-mh --mode", "option '--mode' requires an argument", "minidumper --help"),
         ("-mh -n 0 42", "invalid value for '-n'", "minidumper --help"),
         ("-mh -n three 42", "invalid value for '-n'", "minidumper --help"),
@@ -145,18 +167,45 @@ def test_usage_errors_are_one_line_and_a_hint(run: Any, words: str, said: str, h
 )
 def test_what_a_command_line_asks_for(
     run: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    requests: list[waiting.Request],
     words: str,
     modes: list[DumpMode],
     process: int | str,
     place: str | None,
 ) -> None:
-    requests: list[dump.Request] = []
-    monkeypatch.setattr(dump, "_take", requests.append)
     assert run(words).code == 0
     (request,) = requests
     assert (list(request.modes), request.process, request.place) == (modes, process, place)
-    assert (request.count, request.interval_s) == (1, 10)
+    assert (request.count, request.interval_s) == (1, None)
+    assert not request.triggers
+
+
+@pytest.mark.parametrize(
+    ("words", "chance", "process", "launch"),
+    [
+        ("-mh -e 42", 2, 42, ()),
+        ("-mh -e 2 42", 2, 42, ()),
+        ("-mh 42 -e 2", 2, 42, ()),
+        ("-mh -e -- 2", 2, 2, ()),
+        ("-mh -e 1.2", 2, "1.2", ()),
+        ("-mh -e -x MyApp -e 1", 2, "", ("MyApp", "-e", "1")),
+        ("-mh -e -x . MyApp.dll -x", 2, "", ("dotnet", "MyApp.dll", "-x")),
+        ("-mh -t -- -x", 0, "-x", ()),
+    ],
+)
+def test_what_is_waited_for(
+    run: Any,
+    requests: list[waiting.Request],
+    words: str,
+    chance: int,
+    process: int | str,
+    launch: tuple[str, ...],
+) -> None:
+    assert run(words).code == 0
+    (request,) = requests
+    assert request.triggers
+    asked = (request.triggers.chance, request.process, tuple(request.launch))
+    assert asked == (chance, process, launch)
 
 
 README = Path(minidumper.__file__).parents[1] / "README.md"
@@ -168,10 +217,8 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_examples_are_good_command_lines(
-    run: Any, monkeypatch: pytest.MonkeyPatch, line: str
+    run: Any, requests: list[waiting.Request], line: str
 ) -> None:
-    requests: list[dump.Request] = []
-    monkeypatch.setattr(dump, "_take", requests.append)
     assert run(line.removeprefix("minidumper ")).err == ""
     assert len(requests) == 1
 

@@ -137,9 +137,7 @@ def test_round_trip(notes: CoreNotes, segments: list[tuple[int, int, int]]) -> N
     assert plan.file_size == offset
     core = read_core(BytesIO(core_bytes(plan)))
     assert core.segments == plan.segments
-    main = notes.process.pid if notes.process else 0
-    in_order = tuple(sorted(notes.threads, key=lambda t: (t.tid != main, t.tid)))
-    assert core.notes == CoreNotes(notes.process, notes.auxv, notes.files, in_order, notes.own)
+    assert core.notes == notes
 
 
 def test_notes_are_in_the_order_of_createdump() -> None:
@@ -168,11 +166,11 @@ def test_offsets_in_prstatus_and_prpsinfo() -> None:
     assert info[56:].rstrip(b"\0") == b"dotnet app.dll"
 
 
-def test_main_thread_comes_first() -> None:
+def test_threads_keep_their_order() -> None:
     regsets = {NT_PRSTATUS: bytes(216)}
     some = [CoreThread(tid, regsets) for tid in (90, 200, 100, 95)]
     packed = pack_notes(CoreNotes(process=ProcessInfo(100), threads=some))
-    assert [t.tid for t in parse_notes(iter_notes(packed)).threads] == [100, 90, 95, 200]
+    assert [t.tid for t in parse_notes(iter_notes(packed)).threads] == [90, 200, 100, 95]
 
 
 def test_long_names_are_cut_with_their_terminator() -> None:

@@ -18,6 +18,7 @@ ROOMS = [
     {"plan"},
     {"naming", "report"},
     {"target", "formats", "dbghelp"},
+    {"watching"},
     {"platforms", "clr", "dumpfile"},
     {"providers"},
     {"planning"},

@@ -47,7 +47,20 @@ class LinuxBackend:
         return group[0], f"the limit of control group {group[1]}"
 
 
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_before = ""
+
+
 def prefer_to_be_killed() -> None:
     """Take the highest oom_score_adj, which children inherit (proc(5): -1000 to 1000)."""
+    global _before
     with suppress(OSError):  # /proc may be read-only; then the kernel chooses by size
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        _before = _before or _OOM_SCORE.read_text()
+        _OOM_SCORE.write_text("1000")
+
+
+def restore_oom_score(pid: int) -> None:
+    """Give a program that we launch what we had ourselves."""
+    with suppress(OSError):
+        if _before:
+            Path(f"/proc/{pid}/oom_score_adj").write_text(_before)

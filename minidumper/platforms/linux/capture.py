@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from ...formats.elfcore import (
 from ...formats.elfnotes import CoreNotes, CoreThread, MappedFile, ProcessInfo
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import PAGE_SIZE, MemoryRange, Reason, joined
+from ...report import ExceptionInfo
 from ...target import ThreadInfo, VmRegion
 from . import procfs
 from .copying import MemoryCopy, PageSource, Piece, Progress, copy_pieces
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 MAX_LOAD_SEGMENTS = 8_000
 """ClrMD opens at most 10,000 program headers (DataTargetLimits.MaxElfProgramHeaders)."""
 
+# EXCEPTION_RECORD of 64 bits, winnt.h: code, flags, inner record, address, number of parameters,
+# 15 parameters. A managed exception's first parameter is its HRESULT, as the runtime raises it.
+_EXCEPTION_RECORD = struct.Struct("<IIQQI4xQ112x")
+
+_RECORD_OFFSET = 64  # in the page of diagnostics, behind all that it says itself
 _SPARE = 64 << 10  # bytes kept free for what the own note learns while copying
 
 
@@ -42,13 +49,14 @@ class CoreImage:
         threads: Sequence[ThreadInfo],
         *,
         runtime_base: int,
+        exception: ExceptionInfo | None,
     ) -> None:
         self.warnings: list[CaptureWarning] = []
         self._process = process
         self._plan = plan
         self._notes = _notes(process, regions, threads)
         segments = _load_segments(joined(plan.ranges), regions)
-        self._diagnostics = special_diag_info(runtime_base=runtime_base)
+        self._diagnostics = _diagnostics(runtime_base, exception)
         page = (SPECIAL_DIAG_INFO_ADDRESS, SPECIAL_DIAG_INFO_ADDRESS + PAGE_SIZE, PF_R)
         if all(end <= page[0] or start >= page[1] for start, end, _ in segments):
             segments = sorted([*segments, page])
@@ -109,6 +117,20 @@ class CoreImage:
         self.warnings.append(
             CaptureWarning("copy", f"{size} bytes at 0x{address:x} cannot be read", address)
         )
+
+
+def _diagnostics(runtime_base: int, exception: ExceptionInfo | None) -> bytes:
+    """The page for readers; with the record of a managed exception as the runtime would raise it.
+
+    A signal has its own record, NT_SIGINFO.
+    """
+    if exception is None or not exception.address:
+        return special_diag_info(runtime_base=runtime_base)
+    where = SPECIAL_DIAG_INFO_ADDRESS + _RECORD_OFFSET
+    page = special_diag_info(runtime_base=runtime_base, exception_record=where)
+    hresult = exception.hresult & 0xFFFFFFFFFFFFFFFF
+    record = _EXCEPTION_RECORD.pack(int(exception.code, 16), 0, 0, 0, 1, hresult)
+    return page[:_RECORD_OFFSET] + record + page[_RECORD_OFFSET + len(record) :]
 
 
 def _notes(

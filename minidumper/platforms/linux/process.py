@@ -23,10 +23,11 @@ from ...errors import (
 from ...formats.context import amd64_context
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
+from ...report import ExceptionInfo
 from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from . import access, libc, procfs
 from .capture import CoreImage
-from .ptrace import Tracer
+from .ptrace import Keeper, Tracer
 
 _USER_REGS = 27 * 8  # struct user_regs_struct, sys/user.h
 _FPREGS = 512  # struct user_fpregs_struct: the FXSAVE area
@@ -105,7 +106,9 @@ class LinuxProcess:
                 f"there is no process {pid}", pid=pid, hint="see: ps -e"
             ) from None
         self.mem = self.pagemap = -1
-        self._tracer: Tracer | None = None
+        self.keeper: Keeper | None = None
+        """Who holds the threads when they are to stop; None for ourselves."""
+        self._tracer: Keeper | None = None
         try:
             self.status = procfs.parse_status(self._text("status"))
             self.mem = self._open_guarded("mem")
@@ -186,7 +189,7 @@ class LinuxProcess:
             TargetExitedError: the process ended meanwhile.
             StopTimeoutError: a thread did not stop in time.
         """
-        tracer = Tracer(self.pid)
+        tracer = self.keeper or Tracer(self.pid)
         try:
             try:
                 tracer.stop()
@@ -201,7 +204,7 @@ class LinuxProcess:
             tracer.release()
 
     @property
-    def tracer(self) -> Tracer:
+    def tracer(self) -> Keeper:
         """Who holds the threads; only inside `stopped()`."""
         if self._tracer is None:
             raise RuntimeError("this needs stopped()")
@@ -212,9 +215,10 @@ class LinuxProcess:
         return procfs.parse_maps(self._bytes("maps"))
 
     def threads(self) -> list[ThreadInfo]:
-        """The held threads with their registers, the main thread first."""
+        """The held threads with their registers: first that of an event, then the main thread."""
         signals = self.tracer.signals
-        order = sorted(signals, key=lambda tid: (tid != self.pid, tid))
+        first = self.tracer.first or self.pid
+        order = sorted(signals, key=lambda tid: (tid != first, tid != self.pid, tid))
         threads = []
         for tid in order:
             try:
@@ -271,9 +275,12 @@ class LinuxProcess:
         threads: Sequence[ThreadInfo],
         *,
         runtime_base: int,
+        exception: ExceptionInfo | None = None,
     ) -> CoreImage:
         """Lay out an ELF core; only inside `stopped()`."""
-        return CoreImage(self, plan, regions, threads, runtime_base=runtime_base)
+        return CoreImage(
+            self, plan, regions, threads, runtime_base=runtime_base, exception=exception
+        )
 
     def _resident_runs(self, span: MemoryRange) -> Sequence[MemoryRange]:
         try:
@@ -282,23 +289,24 @@ class LinuxProcess:
             self._exited()
 
     def _thread(self, tid: int, pending: int) -> ThreadInfo:
-        registers = libc.get_regset(tid, libc.NT_PRSTATUS, _USER_REGS)
-        floating = libc.get_regset(tid, libc.NT_FPREGSET, _FPREGS)
+        registers = self.tracer.regset(tid, libc.NT_PRSTATUS, _USER_REGS)
+        floating = self.tracer.regset(tid, libc.NT_FPREGSET, _FPREGS)
         regsets = {libc.NT_PRSTATUS: registers, libc.NT_FPREGSET: floating}
         with suppress(OSError):  # ENODEV: a processor without XSAVE
-            regsets[libc.NT_X86_XSTATE] = libc.get_regset(tid, libc.NT_X86_XSTATE, _XSTATE_MAX)
+            xstate = self.tracer.regset(tid, libc.NT_X86_XSTATE, _XSTATE_MAX)
+            regsets[libc.NT_X86_XSTATE] = xstate
         return ThreadInfo(
-            tid=self._own_tid(tid),
+            tid=self.own_tid(tid),
             ip=struct.unpack_from("<Q", registers, _RIP)[0],
             sp=struct.unpack_from("<Q", registers, _RSP)[0],
             context=amd64_context(registers, floating),
             regsets=regsets,
-            siginfo=libc.get_siginfo(tid) if pending else b"",
+            siginfo=self.tracer.siginfo(tid) if pending else b"",
             signal=pending,
             name=self._text(f"task/{tid}/comm").rstrip("\n"),
         )
 
-    def _own_tid(self, tid: int) -> int:
+    def own_tid(self, tid: int) -> int:
         """The id that the process itself knows a thread by: the CLR's lists have no other."""
         if self.status.namespace_pid == self.pid:
             return tid

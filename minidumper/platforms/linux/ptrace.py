@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from ...errors import StopTimeoutError, TargetExitedError
 from ...plan import CaptureWarning
@@ -46,6 +47,22 @@ def is_dead(tid: int) -> bool:
     return state in (b"Z", b"X")
 
 
+class Keeper(Protocol):
+    """Who can hold the threads of a process: a Tracer for once, a guardian while we wait."""
+
+    signals: dict[int, int]
+    warnings: list[CaptureWarning]
+    first: int | None
+
+    def stop(self) -> None: ...
+
+    def release(self) -> None: ...
+
+    def regset(self, tid: int, kind: int, max_size: int) -> bytes: ...
+
+    def siginfo(self, tid: int) -> bytes: ...
+
+
 class Tracer:
     """Holds the threads of one process stopped, from `stop()` to `release()`.
 
@@ -57,6 +74,8 @@ class Tracer:
         self.signals: dict[int, int] = {}
         """tid of every held thread: the signal that it was about to take, else 0."""
         self.warnings: list[CaptureWarning] = []
+        self.first: int | None = None
+        """The thread that readers are to look at first; None for the main thread."""
 
     def stop(self) -> None:
         """Seize and stop every thread; the list is read again until nothing new is on it.
@@ -89,6 +108,14 @@ class Tracer:
                 if not self._detach(tid, pending) and self._poll_stopped(tid, RELEASE_TIMEOUT_S):
                     self._detach(tid, self.signals[tid])
             self.signals.clear()
+
+    def regset(self, tid: int, kind: int, max_size: int) -> bytes:
+        """A register set of a held thread; see `libc.get_regset`."""
+        return libc.get_regset(tid, kind, max_size)
+
+    def siginfo(self, tid: int) -> bytes:
+        """The siginfo_t of the signal that a held thread is about to take."""
+        return libc.get_siginfo(tid)
 
     def _detach(self, tid: int, pending: int) -> bool:
         try:

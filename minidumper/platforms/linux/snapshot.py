@@ -79,11 +79,14 @@ def take_snapshot(
 def _take(process: LinuxProcess, gadgets: Gadgets, copy_limit: int) -> Snapshot:
     regions = process.regions()
     threads = process.threads()
+    tracer = process.tracer
+    if not isinstance(tracer, Tracer):
+        raise CaptureError("no snapshot: the target is held by the guardian", stage=STAGE)
     if not gadgets.are_in(process.memory):
         raise CaptureError("no snapshot: the target has started another program", stage=STAGE)
     memory = os.open(f"/proc/{process.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
-        child = fork.fork_held(fork.Held(process.tracer, regions, memory, gadgets))
+        child = fork.fork_held(fork.Held(tracer, regions, memory, gadgets))
     finally:
         os.close(memory)
     try:

@@ -22,6 +22,7 @@ from ...formats.minidump import file_version
 from ...formats.peimage import read_pe
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
+from ...report import ExceptionInfo
 from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from ..options import DumpOptions
 from . import commandline, memory, toolhelp, win32
@@ -182,6 +183,7 @@ class WindowsProcess:
         threads: Sequence[ThreadInfo],
         *,
         runtime_base: int,
+        exception: ExceptionInfo | None = None,
     ) -> MinidumpImage:
         """Prepare a minidump; only inside `stopped()`."""
         return MinidumpImage(self, plan, regions, threads)

@@ -1,0 +1,146 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO.Enumeration;
+using System.Linq;
+
+namespace MiniDumper.Guardian;
+
+/// <summary>
+/// First chance exceptions: hardware breakpoints where the runtime throws, and which of the hits count.
+/// A hit costs a look at the object's method table; what that means, the parent tells once.
+/// </summary>
+internal sealed unsafe class Exceptions(Channel channel) : IDisposable
+{
+    /// <summary>What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h.</summary>
+    private const string Code = "E0434352";
+
+    private const int MaxMessage = 4096; // characters that are looked at
+
+    private readonly Dictionary<ulong, Rule> _rules = [];
+    private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
+    private readonly List<string> _wanted = [];
+    private readonly List<string> _excluded = [];
+    private Breakpoints? _breakpoints;
+    private bool _showsAll;
+
+    internal enum Verdict
+    {
+        Dismissed,
+        Matches,
+        ByText,
+    }
+
+    /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
+    private readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
+
+    /// <summary>How many exceptions were thrown.</summary>
+    public long Seen { get; private set; }
+
+    /// <summary>Sets a breakpoint at each KIND:ADDRESS in every thread, stopped as they are; the errno, or 0.</summary>
+    public int SetBreakpoints(Tracees tracees, IEnumerable<string> places)
+    {
+        _breakpoints ??= new Breakpoints();
+        foreach (string place in places)
+        {
+            string[] parts = place.Split(':');
+            int errno = _breakpoints.Set(tracees.All, byte.Parse(parts[0], CultureInfo.InvariantCulture), Address(parts[1]));
+            if (errno != 0)
+                return errno;
+        }
+
+        return 0;
+    }
+
+    /// <param name="showsAll">Whether exceptions that do not count are told of, too.</param>
+    /// <param name="patterns">+ or - and a text in hexadecimal digits: what has to, and what must not match.</param>
+    public void SetFilter(bool showsAll, IEnumerable<string> patterns)
+    {
+        _showsAll = showsAll;
+        foreach (string pattern in patterns)
+        {
+            // The backslash is the one letter that stands for itself in a text, and not in an expression.
+            string expression = $"*{Channel.Text(pattern[1..]).Replace("\\", "\\\\", StringComparison.Ordinal)}*";
+            (pattern[0] == '+' ? _wanted : _excluded).Add(expression);
+        }
+    }
+
+    /// <summary>Learns what a method table means; the threads that waited for it.</summary>
+    public List<Tracee> AddRule(string methodTable, Verdict verdict, int messageOffset, string name)
+    {
+        ulong key = Address(methodTable);
+        _rules[key] = new Rule(verdict, messageOffset, Channel.Text(name));
+        List<Tracee> ready = [.. _waiting.Where(each => each.MethodTable == key).Select(each => each.Tracee)];
+        _waiting.RemoveAll(each => each.MethodTable == key);
+        foreach (Tracee tracee in ready)
+        {
+            tracee.Parked = false;
+            Seen--; // it is judged anew
+        }
+
+        return ready;
+    }
+
+    /// <summary>The event to report where an exception counts; null where it does not, or its type is asked for.</summary>
+    public string? Judge(int pid, Tracee tracee, int kind)
+    {
+        Seen++;
+        ulong thrown = Libc.Register(tracee.Tid, Libc.Rdi);
+        if (!TryRead(pid, thrown, out ulong methodTable))
+            return null; // throw null
+
+        if (!_rules.TryGetValue(methodTable, out Rule rule))
+        {
+            tracee.Parked = true;
+            if (_waiting.TrueForAll(each => each.MethodTable != methodTable))
+                channel.Write($"type {tracee.Tid} {methodTable:x} {thrown:x}");
+            _waiting.Add((methodTable, tracee));
+            return null;
+        }
+
+        bool readsText = _showsAll || rule.Verdict != Verdict.Dismissed;
+        string message = readsText ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
+        string facts = readsText ? $"{kind} {Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
+        if (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && Counts($"{Code}.{rule.Name} (\"{message}\")")))
+            return $"exception {tracee.Tid} {thrown:x} {facts}";
+        if (_showsAll)
+            channel.Write($"seen {tracee.Tid} {facts}");
+        return null;
+    }
+
+    /// <summary>Forgets a program that is no more.</summary>
+    public void Forget()
+    {
+        _breakpoints?.Dispose();
+        _breakpoints = null;
+        _rules.Clear();
+        _waiting.Clear();
+    }
+
+    public void Dispose() => _breakpoints?.Dispose();
+
+    private static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+
+    private bool Counts(string text) =>
+        (_wanted.Count == 0 || _wanted.Exists(pattern => Matches(pattern, text)))
+        && !_excluded.Exists(pattern => Matches(pattern, text));
+
+    private static bool Matches(string pattern, string text) =>
+        FileSystemName.MatchesSimpleExpression(pattern, text, ignoreCase: true);
+
+    private static bool TryRead(int pid, ulong address, out ulong value)
+    {
+        fixed (ulong* at = &value)
+            return Libc.ReadMemory(pid, address, at, sizeof(ulong));
+    }
+
+    private static string Message(int pid, ulong place)
+    {
+        // A string is its method table, its length, its characters (object.h, StringObject).
+        if (!TryRead(pid, place, out ulong text) || !TryRead(pid, text + 8, out ulong head))
+            return "";
+        int length = Math.Clamp((int)head, 0, MaxMessage);
+        char* characters = stackalloc char[length];
+        return Libc.ReadMemory(pid, text + 12, characters, 2 * length) ? new string(characters, 0, length) : "";
+    }
+}

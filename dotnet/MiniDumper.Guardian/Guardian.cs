@@ -1,0 +1,289 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+
+namespace MiniDumper.Guardian;
+
+/// <summary>
+/// Watches one process, and holds it while the parent takes a dump.
+/// </summary>
+/// <remarks>
+/// Commands: <c>seize PID EXITS CRASHES</c>, <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
+/// (+ or - and a text), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c>; <c>stop</c> gives a line
+/// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
+/// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
+/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID KIND NAME MESSAGE</c> and <c>ended STATUS</c> just tell.
+/// </remarks>
+internal sealed class Guardian(Channel channel) : IDisposable
+{
+    /// <summary>Signals that end a process with a core where nobody catches them: signal(7).</summary>
+    private const ulong Crashes = 1UL << 3 | 1UL << 4 | 1UL << 5 | 1UL << 6 | 1UL << 7 | 1UL << 10 | 1UL << 30;
+
+    private static readonly int[] s_registerSets = [1, 2, 0x202]; // NT_PRSTATUS, NT_FPREGSET, NT_X86_XSTATE: linux/elf.h
+
+    private readonly Tracees _tracees = new();
+    private readonly Queue<(Tracee Tracee, string Line)> _reports = [];
+    private readonly Exceptions _exceptions = new(channel);
+    private Tracee? _held;
+    private bool _watchesCrashes;
+    private bool _exitTold;
+    private bool _seized;
+
+    /// <summary>Serves until the parent detaches or is gone; then the target runs on.</summary>
+    public void Run()
+    {
+        while (!channel.Ended)
+        {
+            (bool changed, bool spoken) = Libc.Poll(_tracees.Signals, channel.Descriptor, -1);
+            if (changed)
+                Look();
+            if (!spoken)
+                continue;
+            foreach (string line in channel.Read())
+            {
+                string[] words = line.Split(' ');
+                if (words[0] == "detach")
+                {
+                    LetGo();
+                    channel.Write($"ok {_exceptions.Seen}");
+                    return;
+                }
+
+                Obey(words);
+            }
+        }
+
+        LetGo();
+    }
+
+    public void Dispose() => _exceptions.Dispose();
+
+    private void Obey(string[] words)
+    {
+        switch (words[0])
+        {
+            case "seize":
+                _watchesCrashes = words[3] == "1";
+                int errno = _tracees.Seize(Number(words[1]), exits: words[2] == "1");
+                _seized = true;
+                Release();
+                Answer(errno);
+                break;
+            case "breakpoints":
+                Tell(_tracees.StopAll());
+                int failure = _exceptions.SetBreakpoints(_tracees, words[1..]);
+                Release();
+                Answer(failure);
+                break;
+            case "filter":
+                _exceptions.SetFilter(showsAll: words[1] == "1", words[2..]);
+                Answer(0);
+                break;
+            case "rule":
+                foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))
+                    Handle(waiting);
+                break;
+            case "stop":
+                Stop();
+                break;
+            case "release":
+                Release();
+                Answer(0);
+                break;
+            case "resume":
+                Resume();
+                break;
+            default:
+                throw new ArgumentException($"there is no command {words[0]}");
+        }
+    }
+
+    private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
+
+    private void Answer(int errno) => channel.Write(errno == 0 ? "ok" : $"failed {errno}");
+
+    private void Tell(int? ended)
+    {
+        if (ended is int status)
+            channel.Write($"ended {status}");
+    }
+
+    /// <summary>Looks at what has happened to the threads.</summary>
+    private void Look()
+    {
+        _tracees.Drain();
+        while (_tracees.Next(out Tracee tracee, out int status))
+        {
+            if (tracee.Stopped)
+                Handle(tracee);
+            else if (tracee.Tid == _tracees.Pid)
+                Tell(status);
+        }
+    }
+
+    /// <summary>Decides about a thread that has stopped: it runs on, or is parked.</summary>
+    private void Handle(Tracee tracee)
+    {
+        switch (tracee.Event)
+        {
+            case 0:
+                HandleSignal(tracee);
+                break;
+            case Libc.EventExec:
+                _tracees.KeepLeader();
+                _exceptions.Forget();
+                _exitTold = false;
+                Report(tracee, $"exec {tracee.Tid}");
+                break;
+            case Libc.EventExit:
+                HandleExit(tracee);
+                break;
+            default:
+                tracee.Continue(0);
+                break;
+        }
+    }
+
+    private void HandleSignal(Tracee tracee)
+    {
+        int signal = tracee.Signal;
+        if (signal == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out int kind))
+        {
+            if (kind == Breakpoints.ExitKind)
+                ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
+            else if (_exceptions.Judge(_tracees.Pid, tracee, kind) is string line)
+                Report(tracee, line);
+            else if (!tracee.Parked)
+                tracee.Continue(0);
+        }
+        else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
+        {
+            Report(tracee, $"signal {tracee.Tid} {signal}");
+        }
+        else
+        {
+            tracee.Continue(signal);
+        }
+    }
+
+    /// <summary>Whether nobody catches a signal. Faults come even where they are ignored.</summary>
+    private bool IsDeadly(int tid, int signal) => (_tracees.StatusMask(tid, "SigCgt") >> (signal - 1) & 1) == 0;
+
+    /// <summary>
+    /// A thread on its way out has all memory still; those that it takes with it come here, too, and wait
+    /// until the first has been looked at.
+    /// </summary>
+    private void HandleExit(Tracee tracee)
+    {
+        if (Libc.IsThreadExit(tracee.Tid) && _tracees.All.Any(other => other != tracee && other.Event != Libc.EventExit))
+            tracee.Continue(0);
+        else if (!_exitTold)
+            ReportExit(tracee, Libc.EventMessage(tracee.Tid));
+        else if (_held?.Event != Libc.EventExit)
+            tracee.Continue(0);
+        else
+            tracee.Parked = true;
+    }
+
+    /// <summary>Tells the end of the process, once: at exit(3), else in the kernel.</summary>
+    private void ReportExit(Tracee tracee, int status)
+    {
+        if (_exitTold)
+        {
+            tracee.Continue(0);
+            return;
+        }
+
+        _exitTold = true;
+        Report(tracee, $"exit {tracee.Tid} {status}");
+    }
+
+    private void Report(Tracee tracee, string line)
+    {
+        tracee.Parked = true;
+        _reports.Enqueue((tracee, line));
+        if (_held is null)
+            ReportNext();
+    }
+
+    private void ReportNext()
+    {
+        while (_held is null && _reports.TryDequeue(out (Tracee Tracee, string Line) report))
+        {
+            if (!report.Tracee.Stopped)
+                continue; // it was killed meanwhile
+            _held = report.Tracee;
+            channel.Write(report.Line);
+        }
+    }
+
+    /// <summary>Lets the thread of the last event run on, with the signal that it was about to take.</summary>
+    private void Resume()
+    {
+        if (_held is { Stopped: true } held)
+        {
+            bool exiting = held.Event == Libc.EventExit;
+            bool hit = held.Pending == Libc.SigTrap && Breakpoints.IsHit(held.Tid, out _);
+            held.Continue(hit ? 0 : held.Pending);
+            foreach (Tracee other in _tracees.All.Where(other => exiting && other.Event == Libc.EventExit))
+                other.Continue(0);
+        }
+
+        _held = null;
+        ReportNext();
+    }
+
+    private void Stop()
+    {
+        Tell(_tracees.StopAll());
+        foreach (Tracee tracee in _tracees.All.Where(each => each.Stopped))
+        {
+            IEnumerable<byte[]> sets = s_registerSets.Select(kind => Libc.RegisterSet(tracee.Tid, kind));
+            byte[] signal = tracee.Pending != 0 ? Libc.SignalInfo(tracee.Tid) : [];
+            channel.Write($"thread {tracee.Tid} {tracee.Pending} " + string.Join(' ', sets.Append(signal).Select(Digits)));
+        }
+
+        Answer(0);
+    }
+
+    private static string Digits(byte[] bytes) => bytes.Length == 0 ? "-" : Convert.ToHexString(bytes);
+
+    private void Release()
+    {
+        foreach (Tracee tracee in _tracees.All.Where(each => each is { Stopped: true, Parked: false }).ToList())
+            Handle(tracee);
+    }
+
+    /// <summary>
+    /// Takes the breakpoints out and lets every thread go with the signal it was about to take. A hit whose
+    /// SIGTRAP is on its way is waited for: the signal would end the target.
+    /// </summary>
+    private void LetGo()
+    {
+        if (!_seized)
+            return;
+        _exceptions.Dispose();
+        _tracees.StopAll();
+        foreach (Tracee tracee in _tracees.All.Where(each => each.Stopped).ToList())
+        {
+            int signal = tracee.Pending;
+            if (signal == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _))
+                signal = 0;
+            else if (signal == 0 && (_tracees.StatusMask(tracee.Tid, "SigPnd") >> (Libc.SigTrap - 1) & 1) != 0)
+                signal = TakeTrap(tracee);
+            if (tracee.Stopped)
+                tracee.Detach(signal);
+        }
+    }
+
+    /// <summary>Runs a thread into the SIGTRAP that waits for it; the signal to detach it with.</summary>
+    private int TakeTrap(Tracee tracee)
+    {
+        tracee.Continue(0);
+        _tracees.StopAll();
+        return tracee.Pending == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _) ? 0 : tracee.Pending;
+    }
+}

@@ -1,0 +1,35 @@
+namespace MiniDumper.Guardian;
+
+/// <summary>A thread of the target, seized.</summary>
+internal sealed class Tracee(int tid)
+{
+    public int Tid => tid;
+
+    /// <summary>The wait status of the stop that it is in; 0 while it runs.</summary>
+    public int Status { get; set; }
+
+    /// <summary>Whether it stays where it is until the parent has looked at it.</summary>
+    public bool Parked { get; set; }
+
+    public bool Stopped => Status != 0;
+
+    public int Event => Status >> 16;
+
+    public int Signal => (Status >> 8) & 0xff;
+
+    /// <summary>The signal that it is about to take; 0 for none.</summary>
+    public int Pending => Stopped && Event == 0 ? Signal : 0;
+
+    /// <summary>Lets it run on with a signal; in a group-stop it stays stopped, as everybody sees it, until SIGCONT.</summary>
+    public void Continue(int signal)
+    {
+        bool group = Event == Libc.EventStop && Signal != Libc.SigTrap;
+        Status = 0;
+        Parked = false;
+        // ESRCH: it was killed while it was held.
+        _ = group ? Libc.Ptrace(Libc.Listen, tid) : Libc.Ptrace(Libc.Cont, tid, 0, signal);
+    }
+
+    /// <summary>Lets it go with a signal, for good.</summary>
+    public void Detach(int signal) => _ = Libc.Ptrace(Libc.Detach, tid, 0, signal);
+}

@@ -1,0 +1,149 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+
+namespace MiniDumper.Guardian;
+
+/// <summary>
+/// All threads of one process, seized: if we die, the kernel lets them go (ptrace(2)). New ones are
+/// seized by the kernel from birth.
+/// </summary>
+internal sealed class Tracees
+{
+    private const int StopDeadline = 5000; // ms; a thread in vfork(2) waits for its child's exec
+    private const int Look = 20; // ms between two looks at a thread that does not stop: it may be dead
+
+    private readonly Dictionary<int, Tracee> _all = [];
+    private readonly int _signals = Libc.ChildSignals();
+    private readonly byte[] _drain = new byte[128 * 16]; // struct signalfd_siginfo has 128 bytes
+
+    public int Pid { get; private set; }
+
+    public IEnumerable<Tracee> All => _all.Values;
+
+    /// <summary>Can be read when a thread has stopped or ended.</summary>
+    public int Signals => _signals;
+
+    /// <summary>Seizes and stops every thread; the errno of what forbids it, else 0.</summary>
+    public int Seize(int pid, bool exits)
+    {
+        Pid = pid;
+        nint options = Libc.OptionClone | Libc.OptionExec | (exits ? Libc.OptionExit : 0);
+        while (true)
+        {
+            List<int> fresh = [.. Tids().Where(tid => !_all.ContainsKey(tid))];
+            foreach (int tid in fresh)
+            {
+                if (Libc.Ptrace(Libc.Seize, tid, 0, options) == 0)
+                    _all[tid] = new Tracee(tid);
+                else if (!IsDead(tid))
+                    return Libc.Errno;
+            }
+
+            StopAll();
+            if (fresh.Count == 0)
+                return 0;
+        }
+    }
+
+    /// <summary>A thread that has stopped or ended since the last look; false where there is none.</summary>
+    public bool Next(out Tracee tracee, out int status)
+    {
+        int tid = Libc.WaitAny(out status);
+        if (tid <= 0)
+        {
+            tracee = null!;
+            return false;
+        }
+
+        bool stopped = (status & 0xff) == 0x7f; // WIFSTOPPED
+        if (!_all.TryGetValue(tid, out tracee!))
+            tracee = _all[tid] = new Tracee(tid);
+        tracee.Status = stopped ? status : 0;
+        if (!stopped)
+            _all.Remove(tid);
+        return true;
+    }
+
+    /// <summary>Forgets that the descriptor of <see cref="Signals"/> could be read.</summary>
+    public void Drain() => Libc.Read(_signals, _drain);
+
+    /// <summary>Stops every thread that runs; the status the process ended with, if it did meanwhile.</summary>
+    public int? StopAll()
+    {
+        int? ended = null;
+        HashSet<int> asked = [];
+        Stopwatch watch = Stopwatch.StartNew();
+        while (watch.ElapsedMilliseconds < StopDeadline)
+        {
+            foreach (Tracee running in _all.Values.Where(each => !each.Stopped && asked.Add(each.Tid)))
+                _ = Libc.Ptrace(Libc.Interrupt, running.Tid);
+            while (Next(out Tracee tracee, out int status))
+            {
+                if (!tracee.Stopped && tracee.Tid == Pid)
+                    ended = status;
+            }
+
+            if (_all.Values.All(each => each.Stopped || (asked.Contains(each.Tid) && IsDead(each.Tid))))
+                break;
+            Libc.Poll(_signals, _signals, Look);
+            Drain();
+        }
+
+        return ended;
+    }
+
+    /// <summary>Forgets all but the one thread that is left after execve(2).</summary>
+    public void KeepLeader()
+    {
+        foreach (int tid in _all.Keys.Where(tid => tid != Pid).ToList())
+            _all.Remove(tid);
+    }
+
+    /// <summary>The value of a row of /proc/PID/task/TID/status in hexadecimal digits; 0 where there is none.</summary>
+    public ulong StatusMask(int tid, string name)
+    {
+        try
+        {
+            foreach (string line in File.ReadLines($"/proc/{Pid}/task/{tid}/status"))
+            {
+                if (line.StartsWith(name, StringComparison.Ordinal) && line[name.Length] == ':')
+                    return Convert.ToUInt64(line[(name.Length + 1)..].Trim(), 16);
+            }
+        }
+        catch (IOException)
+        {
+            // It is gone.
+        }
+
+        return 0;
+    }
+
+    private List<int> Tids()
+    {
+        try
+        {
+            return [.. Directory.EnumerateDirectories($"/proc/{Pid}/task").Select(path => int.Parse(Path.GetFileName(path.AsSpan())))];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>Whether a thread is a zombie or gone.</summary>
+    private bool IsDead(int tid)
+    {
+        try
+        {
+            string stat = File.ReadAllText($"/proc/{Pid}/task/{tid}/stat");
+            return stat[stat.LastIndexOf(')') + 2] is 'Z' or 'X';
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+    }
+}

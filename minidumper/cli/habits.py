@@ -1,0 +1,92 @@
+"""Words of the default command that click does not read itself: -e, -x, procdump's habits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import UsageError
+
+LAUNCH = "minidumper.launch"
+"""Where a click context keeps the words after -x."""
+
+LAUNCH = "minidumper.launch"
+"""Where a click context keeps the words after -x."""
+
+_CHANCES = ("1", "2")
+
+
+def split_launch(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and those after -x, which belong to the program that is launched."""
+    own = list(args)
+    end = own.index("--") if "--" in own else len(own)
+    if "-x" not in own[:end]:
+        return own, []
+    at = own.index("-x")
+    if not own[at + 1 :]:
+        raise UsageError("-x needs a program", hint="minidumper -mh -e -x IMAGE [ARGS...]")
+    return own[:at], own[at + 1 :]
+
+
+def with_chance(args: Sequence[str]) -> list[str]:
+    """-e with its value: the next word if that is 1 or 2, else 2."""
+    out: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*out, word, *rest]
+        if word == "-e":
+            word += rest.pop(0) if rest and rest[0] in _CHANCES else "2"
+        out.append(word)
+    return out
+
+
+def folder_and_command(launch: Sequence[str]) -> tuple[str | None, list[str]]:
+    """procdump's -x FOLDER IMAGE: a first word that is a folder is where the dumps go.
+
+    Raises:
+        UsageError: there is no program after it.
+    """
+    folder = launch[0] if os.path.isdir(launch[0]) else None
+    command = list(launch[1:] if folder else launch)
+    if not command:
+        raise UsageError(f"-x {folder} names a folder and no program", hint="-x FOLDER IMAGE")
+    if command[0].lower().endswith(".dll"):
+        command.insert(0, "dotnet")
+    return folder, command
+
+
+def process_and_place(
+    words: Sequence[str], output: str | None, chance: str = ""
+) -> tuple[str, str | None]:
+    """The process, and the file or folder; habits that clash are named, never guessed at."""
+    if output == "-":
+        raise UsageError("a dump cannot go to standard output", hint="give -o a file or a folder")
+    swallowed = output is not None and is_pid(output)
+    if swallowed and (not words or words[0].lower().endswith(".dmp")):
+        raise UsageError(
+            f"-o took {output} for the name of the file; here -o is no switch as in procdump",
+            hint=f"to overwrite: minidumper … --overwrite {' '.join([str(output), *words])}",
+        )
+    if not words and chance:
+        raise UsageError(
+            f"-e took {chance} for the kind of exceptions, and no process was given",
+            hint=f"minidumper … -e {chance} PID, or for process {chance}: -e -- {chance}",
+        )
+    if not words:
+        raise UsageError("no process was given", hint="give its pid or its name")
+    if len(words) > 2:
+        raise UsageError(
+            f"surplus words: {' '.join(words[2:])}",
+            hint="a process and a file or folder are all that is expected",
+        )
+    if len(words) == 2 and output is not None:
+        raise UsageError(
+            f"two places for the dump: -o {output} and {words[1]}", hint="leave one of them out"
+        )
+    return words[0], words[1] if len(words) == 2 else output
+
+
+def is_pid(word: str) -> bool:
+    return word.isascii() and word.isdecimal()

@@ -1,0 +1,219 @@
+"""Waits for the moment: exceptions, the end, memory limits; a dump at each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .. import platforms
+from ..errors import TargetNotFoundError, UsageError
+from ..outputs import Progress
+from ..plan import DumpMode
+from ..platforms.options import DumpOptions
+from ..report import CaptureReport
+from ..watching import LaunchedProcess, Watcher
+from .conditions import FIRST_CHANCE, UNHANDLED, Decide, ExceptionCondition, MemoryCondition
+from .session import DumpSettings, Session, Wants
+
+__all__ = ["Monitor", "found_process"]
+
+_LOG = logging.getLogger(__name__)
+
+INTERVAL_S = 10.0
+"""Seconds that a limit must hold, and between two dumps; procdump's default."""
+
+_NAME_POLL_S = 0.1
+_MB = 1 << 20
+
+
+class Monitor:
+    """Waits in one process for what it is told to, and takes a dump each time.
+
+        monitor = Monitor("MyApp", "heap", "/dumps/", count=3)
+        monitor.on_memory(above_mb=2000)
+        for report in monitor.run():
+            print(report.path)
+
+    The process runs on whatever happens to us. All methods but `stop` belong to one thread.
+    """
+
+    def __init__(
+        self,
+        process: int | str | None = None,
+        mode: DumpMode | str | Sequence[DumpMode] = DumpMode.HEAP,
+        path: str | None = None,
+        *,
+        launch: Sequence[str] = (),
+        wait_for_name: bool = False,
+        count: int = 1,
+        interval_s: float | None = None,
+        async_copy: bool = False,
+        overwrite: bool = False,
+        dac: Sequence[str | Path] = (),
+        options: DumpOptions | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Choose a process by pid or name, or a command to launch; see `write_dump` for the rest.
+
+        `wait_for_name` waits for a process of that name to begin. `count` dumps are taken,
+        `interval_s` seconds apart at least (default 10, for exceptions 0); so long a memory limit
+        has to hold, too.
+        """
+        if (process is None) == (not launch):
+            raise UsageError("either a process or a command to launch is needed")
+        self.launched: LaunchedProcess | None = None
+        """The program that was launched."""
+        self._process = process
+        self._launch = tuple(launch)
+        self._wait_for_name = wait_for_name
+        self._count = count
+        self._interval_s = interval_s
+        if isinstance(mode, str):
+            mode = DumpMode.parse(mode)
+        self._settings = DumpSettings(
+            modes=[mode] if isinstance(mode, DumpMode) else list(mode),
+            path=path,
+            repeated=count > 1,
+            async_copy=async_copy,
+            overwrite=overwrite,
+            dac=[Path(item) for item in dac],
+            options=options or DumpOptions(),
+            progress=progress,
+        )
+        self._wants = Wants()
+        self._stopped = False
+        self._watcher: Watcher | None = None
+
+    def on_exception(
+        self,
+        chance: int = FIRST_CHANCE,
+        *,
+        filter: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        type: str | Sequence[str] = (),
+        decide: Decide | None = None,
+    ) -> None:
+        """A dump at exceptions: 1 when they are thrown, 2 when nobody catches them.
+
+        `filter` and `exclude` match anywhere in `CODE.Type ("message")`, `type` the name of the
+        type or of one that it is derived from; `decide` says the last word.
+        """
+        if chance not in (FIRST_CHANCE, UNHANDLED):
+            raise UsageError(f"there is no chance {chance}: exceptions have a first and a second")
+        self._wants.exceptions = ExceptionCondition(
+            chance, _several(filter), _several(exclude), _several(type), decide
+        )
+
+    def on_exit(self) -> None:
+        """A dump when the process ends, while its memory is still there."""
+        self._wants.exits = True
+
+    def on_memory(self, *, above_mb: float | None = None, below_mb: float | None = None) -> None:
+        """A dump when the commit charge (Linux: resident and swapped) is above or below a limit."""
+        self._wants.memory = MemoryCondition(
+            above=None if above_mb is None else above_mb * _MB,
+            below=None if below_mb is None else below_mb * _MB,
+        )
+
+    def stop(self) -> None:
+        """End the wait; any thread may, also a signal handler."""
+        self._stopped = True
+        if self._watcher:
+            self._watcher.wake()
+
+    def run(self) -> Generator[CaptureReport, None, None]:
+        """Wait, and give a report for each dump; ends with the last one, or with the process.
+
+        Raises:
+            UsageError: nothing was said to wait for.
+            TargetError, ClrError, CaptureError: a dump failed, or the process cannot be watched;
+                it runs on.
+        """
+        self._check()
+        taken = 0
+        with self._session() as session:
+            self._watcher = session.watcher
+            earliest = 0.0
+            while taken < self._count and not self._stopped and not session.ended:
+                moment = session.wait()
+                if moment is None:
+                    continue
+                if time.monotonic() < earliest:
+                    session.go_on()
+                    continue
+                reports = session.dump(moment)
+                earliest = time.monotonic() + self._wants.interval_s
+                taken += 1
+                yield from reports
+            if session.ended:
+                _LOG.info("%s ended; %d of %d dumps taken", self._process, taken, self._count)
+
+    async def __aiter__(self) -> AsyncIterator[CaptureReport]:
+        """The same in an event loop, which goes on meanwhile."""
+        loop = asyncio.get_running_loop()
+        reports = self.run()
+        with ThreadPoolExecutor(1, "minidumper-monitor") as thread:
+            try:
+                while report := await loop.run_in_executor(thread, next, reports, None):
+                    yield report
+            finally:
+                self.stop()
+                thread.submit(reports.close).result()
+
+    def _check(self) -> None:
+        wants = self._wants
+        if not (wants.exceptions or wants.exits or wants.memory.is_set):
+            raise UsageError("nothing was said to wait for")
+        if self._interval_s is not None:
+            wants.interval_s = self._interval_s
+        elif wants.exceptions is None:
+            wants.interval_s = INTERVAL_S
+
+    def _session(self) -> Session:
+        if self._launch:
+            return self._launched_session()
+        assert self._process is not None
+        pid = found_process(self._process, wait_for_name=self._wait_for_name)
+        session = Session(pid, self._wants, self._settings)
+        try:
+            session.paths()  # a name that cannot serve is told at once
+            session.warm()
+        except BaseException:
+            session.__exit__()
+            raise
+        _LOG.info("waiting in process %d (%s)", session.target.pid, session.target.name)
+        return session
+
+    def _launched_session(self) -> Session:
+        self.launched = platforms.launch(self._launch)
+        session = Session(self.launched.pid, self._wants, self._settings)
+        self.launched.go()
+        return session
+
+
+def found_process(process: int | str, *, wait_for_name: bool = False) -> int:
+    """The pid of a process; where it is to be waited for, when it has begun.
+
+    Raises:
+        TargetNotFoundError, AmbiguousTargetError: none, or several, have the name.
+    """
+    said = False
+    while isinstance(process, str):
+        try:
+            return platforms.pid_of(process)
+        except TargetNotFoundError:
+            if not wait_for_name:
+                raise
+        if not said:
+            _LOG.info("waiting for a process named %s", process)
+            said = True
+        time.sleep(_NAME_POLL_S)
+    return process
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -1,0 +1,69 @@
+"""Notices that a process ends, and no more: for waits that need not hold it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import psutil
+
+from ..target import LiveTarget
+from ..watching import EventKind, Verdict, WatchEvent
+
+_LOOK_S = 0.1
+"""Seconds between two looks for `wake()`."""
+
+
+class EndWatcher:
+    """A Watcher that tells `ENDED` alone."""
+
+    def __init__(self, pid: int) -> None:
+        self._woken = threading.Event()
+        try:
+            self._process: psutil.Process | None = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            self._process = None
+
+    def wait(self, timeout_s: float | None) -> WatchEvent | None:
+        """`ENDED` once; None after so many seconds, or when `wake()` was called."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._woken.is_set():
+            left = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            if self._process is None or not self._process.is_running():
+                return WatchEvent(EventKind.ENDED)
+            self._woken.wait(left)
+        self._woken.clear()
+        return None
+
+    def wake(self) -> None:
+        """End a wait; any thread may."""
+        self._woken.set()
+
+    def follow(self, target: LiveTarget) -> None:
+        """Nothing is held."""
+
+    def resume(self) -> None:
+        """Nothing is held."""
+
+    def watch_exit(self) -> bool:
+        """Nothing is held."""
+        return False
+
+    def watch_exceptions(
+        self,
+        places: Mapping[int, int],
+        *,
+        show_all: bool,
+        texts: Sequence[str],
+        excluded: Sequence[str],
+    ) -> None:
+        """Nothing is held."""
+
+    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,324 @@
+"""One process under watch: what happens in it, and the dumps of it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from .. import platforms
+from ..capture import Capture
+from ..clr.host import find_host
+from ..clr.runtime import find_runtime
+from ..naming import output_paths
+from ..outputs import Progress
+from ..plan import DumpMode
+from ..planning import Planner
+from ..platforms.options import DumpOptions
+from ..report import CaptureReport, ExceptionInfo, Moment
+from ..target import LiveTarget
+from ..watching import EventKind, Watcher, WatchEvent
+from .conditions import FIRST_CHANCE, ExceptionCondition, MemoryCondition
+from .ending import EndWatcher
+
+_LOG = logging.getLogger(__name__)
+
+MANAGED_CODE = "E0434352"
+"""What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
+
+_MEMORY_POLL_S = 0.25
+_RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
+_RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
+
+
+@dataclass(slots=True)
+class Wants:
+    """What is waited for."""
+
+    exceptions: ExceptionCondition | None = None
+    memory: MemoryCondition = field(default_factory=MemoryCondition)
+    exits: bool = False
+    shows: bool = False
+    """Whether exceptions that do not count are told of."""
+    interval_s: float = 0.0
+
+    @property
+    def first_chance(self) -> bool:
+        """Whether exceptions are stopped at where they are thrown."""
+        return self.exceptions is not None and self.exceptions.chance == FIRST_CHANCE
+
+    @property
+    def holds(self) -> bool:
+        """Whether the process must be held at an event."""
+        return self.exceptions is not None or self.exits or self.shows
+
+
+@dataclass(frozen=True, slots=True)
+class DumpSettings:
+    """How the dumps are taken; see `write_dump`."""
+
+    modes: Sequence[DumpMode]
+    path: str | None
+    repeated: bool
+    async_copy: bool = False
+    overwrite: bool = False
+    dac: Sequence[Path] = ()
+    options: DumpOptions = field(default_factory=DumpOptions)
+    progress: Progress | None = None
+
+
+class Session:
+    """Use it in `with`, which lets the process go."""
+
+    def __init__(self, pid: int, wants: Wants, settings: DumpSettings) -> None:
+        """Open the process, and watch it from now on.
+
+        Raises:
+            TargetError, ClrError, CaptureError: it cannot be watched or dumped.
+        """
+        self.ended = False
+        self._wants = wants
+        self._settings = settings
+        self._capture: Capture | None = None
+        self._held = False
+        self._awaits_runtime = wants.first_chance
+        self._awaits_exit = wants.exits
+        self._began = time.monotonic()
+        with ExitStack() as stack:
+            self.target: LiveTarget = platforms.open_target(pid)
+            platforms.configure(self.target, settings.options)
+            stack.callback(lambda: self.target.close())
+            stack.callback(self._close_capture)
+            self.watcher = self._watch()
+            stack.callback(self.watcher.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def warm(self) -> None:
+        """Get ready for dumps, and for exceptions where they are waited for.
+
+        Raises:
+            ClrError: this kind of dump cannot be had of the process.
+        """
+        capture = self._ready()
+        self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
+        if self._awaits_runtime:
+            self._watch_exceptions(capture.planner)
+
+    def wait(self) -> Moment | None:
+        """The next moment that counts; None when there is something else to look at."""
+        event = self.watcher.wait(self._poll_s())
+        if event is not None:
+            return self._judge(event)
+        if self._awaits_exit:
+            self._awaits_exit = not self.watcher.watch_exit()
+        if self._awaits_runtime:
+            self._look_for_runtime()
+        if self._wants.memory.is_set:
+            commit = platforms.commit_charge(self.target.pid)
+            if self._wants.memory.holds(commit, time.monotonic(), self._wants.interval_s):
+                _LOG.info("%s uses %s MB", self.target.name, f"{commit / 2**20:,.0f}")
+                return Moment("memory")
+        return None
+
+    def dump(self, moment: Moment) -> list[CaptureReport]:
+        """Dumps of this moment; the thread that was held for it runs on.
+
+        Raises:
+            TargetError, ClrError, CaptureError: as `Capture.write`.
+        """
+        settings = self._settings
+        try:
+            paths = self.paths(moment.exception.code if moment.exception else "")
+            return self._ready().write(
+                paths,
+                async_copy=settings.async_copy,
+                overwrite=settings.overwrite,
+                progress=settings.progress,
+                moment=moment,
+            )
+        finally:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let the thread run on that is held at the last moment."""
+        if self._held:
+            self._held = False
+            self.watcher.resume()
+
+    def paths(self, code: str = "") -> list[str]:
+        """Where the next dumps go.
+
+        Raises:
+            UsageError: one name for several dumps.
+        """
+        return output_paths(
+            self._settings.path,
+            self._settings.modes,
+            name=self.target.name,
+            pid=self.target.pid,
+            when=datetime.now(),
+            exception_code=code or "00000000",
+            repeated=self._settings.repeated,
+            overwrite=self._settings.overwrite,
+        )
+
+    def _watch(self) -> Watcher:
+        if not self._wants.holds:
+            return EndWatcher(self.target.pid)
+        return platforms.watch(
+            self.target,
+            exits=self._wants.exits,
+            crashes=self._wants.exceptions is not None,
+            guardian=find_host().guardian,
+        )
+
+    def _ready(self) -> Capture:
+        if self._capture is None:
+            self._capture = Capture(
+                self.target,
+                self._settings.modes,
+                dac=self._settings.dac,
+                describes=self._wants.exceptions is not None,
+            )
+        return self._capture
+
+    def _close_capture(self) -> None:
+        if self._capture is not None:
+            self._capture.__exit__()
+            self._capture = None
+
+    def _poll_s(self) -> float | None:
+        if self._awaits_runtime or self._awaits_exit:
+            recent = time.monotonic() - self._began < _RUNTIME_WAIT_S
+            return _RUNTIME_POLL_S if recent else _MEMORY_POLL_S
+        return _MEMORY_POLL_S if self._wants.memory.is_set else None
+
+    def _judge(self, event: WatchEvent) -> Moment | None:
+        """What an event means; the thread is held where it is a moment."""
+        if event.kind is EventKind.ENDED:
+            self.ended = True
+            return None
+        if event.kind is EventKind.TYPE:
+            self._add_rule(event)
+            return None
+        if event.kind is EventKind.SEEN:
+            _LOG.info("thread %d: %s.%s", event.own_tid, MANAGED_CODE, _said(event))
+            return None
+        self._held = True
+        moment = None
+        if event.kind is EventKind.EXEC:
+            self._reopen()
+        elif event.kind is EventKind.EXIT:
+            moment = Moment("exit") if self._wants.exits else None
+        elif event.kind is EventKind.EXCEPTION:
+            moment = self._thrown(event)
+        else:
+            moment = self._signalled(event)
+        if moment is None:
+            self.go_on()
+        return moment
+
+    def _thrown(self, event: WatchEvent) -> Moment | None:
+        facts = self._ready().planner.exception(address=event.address)
+        return self._counting(_managed(facts, event, chance=1), facts.get("types", ()))
+
+    def _signalled(self, event: WatchEvent) -> Moment | None:
+        """A signal that ends the process: the runtime's end of an unhandled exception, or not."""
+        facts = {}
+        if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
+            facts = dict(self._ready().planner.exception(tid=event.own_tid))
+        if facts and self._wants.first_chance:
+            return None  # it was there when it was thrown
+        if facts:
+            return self._counting(_managed(facts, event, chance=2), facts["types"])
+        name = signal.Signals(event.number).name
+        info = ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name)
+        return self._counting(info, (name,))
+
+    def _counting(self, info: ExceptionInfo, types: Sequence[str]) -> Moment | None:
+        assert self._wants.exceptions
+        counts = self._wants.exceptions.counts(info, types)
+        if counts or self._wants.shows:
+            what = "exception" if info.address else "signal"
+            _LOG.info("%s in thread %d: %s", what, info.tid, info)
+        return Moment("exception" if info.address else "crash", info) if counts else None
+
+    def _add_rule(self, event: WatchEvent) -> None:
+        assert self._wants.exceptions
+        facts = self._ready().planner.exception(address=event.address)
+        types = facts.get("types", ["?"])
+        verdict = self._wants.exceptions.verdict(types)
+        self.watcher.add_rule(event.method_table, verdict, types[0], facts.get("message_offset", 0))
+
+    def _look_for_runtime(self) -> None:
+        """Of a program that has just begun: stop it as soon as its runtime is there."""
+        if find_runtime(self.target) is None:
+            return
+        settings = self._settings
+        with (
+            self.target.stopped(),
+            # A worker of its own: what ClrMD sees now of the runtime will soon be wrong.
+            Planner(
+                self.target,
+                settings.modes,
+                dac=settings.dac,
+                root=self.target.root,
+                user=self.target.user,
+                describes=True,
+            ) as planner,
+        ):
+            self._watch_exceptions(planner)
+
+    def _watch_exceptions(self, planner: Planner) -> None:
+        condition = self._wants.exceptions
+        assert condition
+        places = planner.throw_sites()
+        self.watcher.watch_exceptions(
+            dict(enumerate(places.values())),
+            show_all=self._wants.shows,
+            texts=condition.texts,
+            excluded=condition.excluded,
+        )
+        self._awaits_runtime = False
+
+    def _reopen(self) -> None:
+        """Another program took the place of the one before: its memory is another."""
+        self._close_capture()
+        pid = self.target.pid
+        self.target.close()
+        self.target = platforms.open_target(pid)
+        platforms.configure(self.target, self._settings.options)
+        self.watcher.follow(self.target)
+        self._awaits_runtime = self._wants.first_chance
+        self._awaits_exit = self._wants.exits
+        self._began = time.monotonic()
+        _LOG.info("process %d runs %s now", pid, self.target.name)
+
+
+def _managed(facts: Any, event: WatchEvent, *, chance: int) -> ExceptionInfo:
+    return ExceptionInfo(
+        code=MANAGED_CODE,
+        chance=chance,
+        tid=event.own_tid,
+        type=facts["types"][0] if facts else event.type,
+        message=facts["message"] if facts else event.message,
+        hresult=facts.get("hresult", 0),
+        address=facts.get("address", event.address),
+        inner=tuple((kind, text) for kind, text in facts.get("inner", ())),
+    )
+
+
+def _said(event: WatchEvent) -> str:
+    return f'{event.type} ("{event.message}")'

@@ -1,0 +1,128 @@
+"""What a system tells while we wait for the moment: events, and who tells them. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .target import LiveTarget
+
+
+class EventKind(enum.Enum):
+    """What happened in the target; a thread is held at the first four until `resume()`."""
+
+    EXCEPTION = "exception"
+    """A managed exception that counts is about to be thrown."""
+    SIGNAL = "signal"
+    """A thread is about to take a signal that nobody catches: the process ends of it."""
+    EXIT = "exit"
+    """The process is about to end; its memory is still there."""
+    EXEC = "exec"
+    """Another program took the place of the one before."""
+    TYPE = "type"
+    """An exception of a type is thrown that no rule is known for: `add_rule` lets it go on."""
+    SEEN = "seen"
+    """A managed exception that does not count."""
+    ENDED = "ended"
+    """The process is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event; what a kind does not tell is 0 or empty.
+
+    `number` is that of a signal, or a wait status (waitpid(2)). `address` and `method_table` are
+    those of an exception object.
+    """
+
+    kind: EventKind
+    tid: int = 0
+    own_tid: int = 0
+    """The id that the process itself knows the thread by, in its own pid namespace."""
+    number: int = 0
+    address: int = 0
+    method_table: int = 0
+    type: str = ""
+    message: str = ""
+
+
+class Verdict(enum.IntEnum):
+    """Whether exceptions of one type count."""
+
+    DISMISSED = 0
+    MATCHES = 1
+    BY_TEXT = 2
+
+
+class Watcher(Protocol):
+    """Tells what happens in one target, and holds it at the moments that count."""
+
+    def wait(self, timeout_s: float | None) -> WatchEvent | None:
+        """The next event; None after so many seconds, or when `wake()` was called."""
+        ...
+
+    def wake(self) -> None:
+        """End a wait; any thread may."""
+        ...
+
+    def follow(self, target: LiveTarget) -> None:
+        """Hold the program that took the place of the one before."""
+        ...
+
+    def resume(self) -> None:
+        """Let the thread of the last event that holds one run on."""
+        ...
+
+    def watch_exit(self) -> bool:
+        """Hold the process as soon as it is about to end; False where it is too early for that."""
+        ...
+
+    def watch_exceptions(
+        self,
+        places: Mapping[int, int],
+        *,
+        show_all: bool,
+        texts: Sequence[str],
+        excluded: Sequence[str],
+    ) -> None:
+        """Tell exceptions thrown at `places` (addresses by kind).
+
+        Raises:
+            CaptureError: the system lets us watch no address.
+        """
+        ...
+
+    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+        """Say what the exceptions of a type mean, and let those that wait for it go on.
+
+        `message_offset` is in bytes, from the object to the pointer to its message.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the target go; it runs on."""
+        ...
+
+
+class LaunchedProcess(Protocol):
+    """A program that we started; it is not ended with us."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def go(self) -> None:
+        """Let it begin."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """How it ended, as a shell tells it: 128 and the signal for one that was killed.
+
+        None while it runs.
+        """
+        ...
+
+    def wait(self) -> int:
+        """The exit code, when it has ended."""
+        ...

@@ -1,0 +1,208 @@
+"""Waiting for the moment: limits, the end, launch, names; and the process runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidumper import Monitor, UsageError
+from minidumper.plan import DumpMode
+from tests.support import gates, oracle, processes, runtimes, targets
+from tests.support.commands import ENVIRONMENT, PROGRAM, minidumper, started
+from tests.support.targets import Running, running
+
+gates.demand("linux", module=True)
+pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host")
+
+DEADLINE_S = 60
+VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
+PATH = os.environ["PATH"]
+
+
+@pytest.fixture
+def app() -> Iterator[Running]:
+    with running("Faults") as target:
+        yield target
+
+
+def await_line(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr
+    said = ""
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, f"it ended without {text!r}: {said}"
+        said += line
+
+
+def reports(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """The reports of a wait that ends well."""
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+def tell(app: Running, word: str) -> None:
+    """Say a word that has no answer: the process ends of it."""
+    assert app.process.stdin
+    app.process.stdin.write(f"{word}\n".encode())
+    app.process.stdin.flush()
+
+
+def assert_well(app: Running) -> None:
+    assert app.alive()
+    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
+    assert "TracerPid:\t0\n" in Path(f"/proc/{app.pid}/status").read_text()
+
+
+def launch(
+    *words: str | Path, program: Sequence[str | Path], cwd: Path, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    dotnet = runtimes.root("10.0.14")
+    return subprocess.run(
+        [*PROGRAM, *map(str, words), "-x", *map(str, program)],
+        cwd=cwd,
+        env=ENVIRONMENT | runtimes.dotnet_environment("10.0.14") | {"PATH": f"{dotnet}:{PATH}"},
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def test_above_a_limit_as_often_as_asked(app: Running, tmp_path: Path) -> None:
+    words = ("-mm", "--json", "--maxmem", 1, "-s", 0, "-n", 2, app.pid)
+    with started(*words, cwd=tmp_path) as own:
+        found = reports(own)
+    assert [report["trigger"] for report in found] == ["memory"] * 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert_well(app)
+
+
+def test_a_limit_that_is_not_met_waits(app: Running, tmp_path: Path) -> None:
+    with started("-mm", "--maxmem", 1_000_000, app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        own.send_signal(signal.SIGINT)
+        assert own.wait(DEADLINE_S) == 130
+    assert not list(tmp_path.iterdir())
+    assert_well(app)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_at_the_end_all_threads_and_memory_are_there(version: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        threads = len(processes.state(app.pid))
+        with started("-mh", "--json", "-t", app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            tell(app, "end exit")
+            (report,) = reports(own)
+    assert report["trigger"] == "exit"
+    dac = runtimes.framework(version) / "libmscordaccore.so"
+    stacks = oracle.sections(Path(report["path"]), dac, ["stacks"])["stacks"]
+    for method in ("System.Environment.Exit(Int32)", "Faults.Program.Main()"):
+        assert any(method in line for line in stacks)
+    done = minidumper("info", "--json", report["path"], cwd=tmp_path)
+    assert len(json.loads(done.stdout)["threads"]) >= threads
+
+
+def test_a_target_that_ends_without_the_moment(app: Running, tmp_path: Path) -> None:
+    with started("-mm", "--maxmem", 1_000_000, app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        app.process.kill()
+        app.process.wait()
+        _, err = own.communicate(timeout=DEADLINE_S)
+    assert own.returncode == 3
+    assert "ended before anything came that was waited for" in err
+
+
+def test_ctrl_c_lets_a_held_process_go(app: Running, tmp_path: Path) -> None:
+    with started("-mm", "-e", "-t", app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        assert "TracerPid:\t0\n" not in Path(f"/proc/{app.pid}/status").read_text()
+        own.send_signal(signal.SIGINT)
+        assert own.wait(DEADLINE_S) == 130
+    assert_well(app)
+
+
+def test_launched_its_console_and_exit_code_are_its_own(tmp_path: Path) -> None:
+    program = targets.command("Faults", "10.0.14")
+    done = launch("-mm", "-t", program=program, cwd=tmp_path, typed="alive\nend exit\n")
+    assert done.returncode == 7, done.stderr
+    ready, alive, *report = done.stdout.splitlines()
+    assert ready.startswith("ready ")
+    assert alive == "alive"
+    assert str(tmp_path) in report[0]
+
+
+def test_launched_a_dll_is_run_with_dotnet(tmp_path: Path) -> None:
+    dll = targets.built() / "Faults" / "release" / "Faults.dll"
+    done = launch("-mm", "-t", program=[tmp_path, dll], cwd=tmp_path, typed="end exit\n")
+    assert done.returncode == 7, done.stderr
+    assert [path.name[:7] for path in tmp_path.iterdir()] == ["Faults_"]
+
+
+def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
+    done = launch("-mm", "-t", program=["no-such-program"], cwd=tmp_path)
+    assert done.returncode == 3
+    assert "there is no program no-such-program" in done.stderr
+
+
+def test_a_name_that_has_not_begun(tmp_path: Path) -> None:
+    with started("-mm", "--json", "-w", "Faults", cwd=tmp_path) as own:
+        await_line(own, "waiting for a process named Faults")
+        with running("Faults") as app:
+            out, err = own.communicate(timeout=DEADLINE_S)
+            assert own.returncode == 0, err
+            assert json.loads(out)["pid"] == app.pid
+            assert_well(app)
+
+
+def test_the_library_in_an_event_loop(app: Running, tmp_path: Path) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.001)
+
+    async def watch() -> list[str]:
+        ticking = asyncio.create_task(tick())
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/", count=2, interval_s=0.1)
+        monitor.on_memory(above_mb=1)
+        paths = [report.path async for report in monitor]
+        ticking.cancel()
+        return paths
+
+    paths = asyncio.run(watch())
+    assert sorted(map(Path, paths)) == sorted(tmp_path.iterdir())
+    assert len(paths) == 2
+    assert ticks > 10
+    assert_well(app)
+
+
+def test_a_cancelled_wait_ends(app: Running, tmp_path: Path) -> None:
+    async def watch() -> None:
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
+        monitor.on_exit()
+        async with asyncio.timeout(3):
+            async for _ in monitor:
+                pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(watch())
+    assert_well(app)
+
+
+def test_nothing_to_wait_for(app: Running) -> None:
+    with pytest.raises(UsageError, match="nothing was said"):
+        next(Monitor(app.pid).run())
