@@ -91,6 +91,7 @@ public sealed class Session
     /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
     /// <c>exception</c> {address, thread}: the exception at an address, else that of a thread.
     /// <c>helpers</c> {start, end, names}: addresses of JIT helpers by name.
+    /// <c>assemblies</c> {}: rows of [path, base, version of the assembly, version of the product].
     /// <c>heapstat</c> {}: rows of [type, module, generation, count, bytes].
     /// </param>
     /// <param name="arguments">The JSON object.</param>
@@ -127,6 +128,8 @@ public sealed class Session
                     root.GetProperty("start").GetUInt64(),
                     root.GetProperty("end").GetUInt64(),
                     [.. root.GetProperty("names").EnumerateArray().Select(name => name.GetString()!)]);
+            case "assemblies":
+                return Assemblies.List(_runtime, _reader);
             case "heapstat":
                 _reader.FlushCachedData();
                 _runtime.FlushCachedData();

@@ -78,7 +78,7 @@ def _runtime(info: DumpInfo) -> Iterator[tuple[str, str]]:
     if runtime is None:
         yield "runtime", "no .NET found in it"
         return
-    server = info.facts.get("server_gc")
+    server = info.facts.get("server_gc", runtime.server_gc)
     gc = "" if server is None else ", server GC" if server else ", workstation GC"
     yield "runtime", f".NET {runtime.version} ({runtime.kind}){gc}"
     yield "", runtime.path

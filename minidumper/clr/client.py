@@ -91,6 +91,18 @@ class HeapRow:
     size: int
 
 
+class Assembly(NamedTuple):
+    """A managed assembly: `version` is its own, `product` that of what it is a part of.
+
+    What its metadata does not tell, or an assembly without a file does not have, is "" and 0.
+    """
+
+    path: str
+    base: int
+    version: str
+    product: str
+
+
 class ClrClient:
     """A worker with one target's DAC; use it in `with`, which ends it.
 
@@ -259,6 +271,15 @@ class ClrClient:
         """
         request = {"start": start, "end": end, "names": list(names)}
         return self._ask("helpers", request, deadline_s=COLLECT_S)[0]
+
+    def assemblies(self) -> list[Assembly]:
+        """All assemblies of a target that holds still.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        facts, _ = self._ask("assemblies", {}, deadline_s=COLLECT_S)
+        return [Assembly(*row) for row in facts["rows"]]
 
     def heapstat(self, *, progress: Progress | None = None) -> list[HeapRow]:
         """Walk all objects: counts and sizes (bytes) by type and generation.

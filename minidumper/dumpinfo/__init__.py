@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from ..clr.client import Assembly
 from ..dumpfile import DumpFile, open_dump
 from ..errors import DumpFormatError, MemoryFaultError
 from ..formats.elfimage import build_id, read_image
@@ -16,7 +17,7 @@ from ..formats.peimage import read_pe
 from ..target import ModuleInfo
 from . import core, windows
 from .records import DumpInfo, ModuleRow, RuntimeRow, ThreadRow
-from .runtime import runtime_row
+from .runtime import look
 
 __all__ = ["DumpInfo", "RuntimeRow", "dump_info"]
 
@@ -41,6 +42,7 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
     told = windows.particulars(file) if is_minidump else core.particulars(dump, file)
     own = dump.note or {}
     blocks = dump.memory_source().table
+    runtime, assemblies = look(dump, dac)
     return DumpInfo(
         path=dump.path,
         size=stat.st_size,
@@ -55,7 +57,7 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         name=dump.name,
         arguments=dump.process.args.strip() if dump.process else "",
         threads=[ThreadRow(t.tid, t.ip, t.sp, t.name) for t in dump.threads()],
-        modules=[_module(dump, module) for module in dump.modules()],
+        modules=_modules(dump, assemblies),
         stopped_by=told.stopped_by,
         contents=told.contents,
         memory_blocks=len(blocks),
@@ -63,8 +65,19 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         warnings=_own_warnings(own),
         facts=_own_facts(own),
         comment=told.comment or _text(own.get("comment")),
-        runtime=runtime_row(dump, dac),
+        runtime=runtime,
     )
+
+
+def _modules(dump: DumpFile, assemblies: Sequence[Assembly]) -> list[ModuleRow]:
+    """The modules of the file, and assemblies that are none: of a bundle, or made in memory."""
+    rows = {row.path: row for row in (_module(dump, module) for module in dump.modules())}
+    for path, base, version, product in assemblies:
+        row = rows.get(path) or ModuleRow(path, base, base)
+        # What follows a plus sign is the commit that it was built from (semver.org, 10).
+        shown = row.version or product.partition("+")[0] or version
+        rows[path] = row._replace(version=shown, assembly_version=version)
+    return sorted(rows.values(), key=lambda row: row.base)
 
 
 def _module(dump: DumpFile, module: ModuleInfo) -> ModuleRow:

@@ -21,13 +21,18 @@ _MAX_KINDS = 1000  # against damaged files; real ones have about ten
 
 
 class ModuleRow(NamedTuple):
-    """A module; `version` and `build_id` are "" where the file does not tell."""
+    """A module; what the file does not tell is "".
+
+    `version` is that of the file, or of the product that an assembly is a part of, and
+    `assembly_version` the one by which other assemblies refer to it.
+    """
 
     path: str
     base: int
     end: int
     version: str = ""
     build_id: str = ""
+    assembly_version: str = ""
 
 
 class ThreadRow(NamedTuple):
@@ -53,7 +58,7 @@ class RuntimeRow(NamedTuple):
     `dac` is the file that was found, "" where there is none; then `dac_missing` says why. By its
     word, `heap` and `metadata` are the bytes that the process had, `heap_held` and `metadata_held`
     those in the file; `unreadable` says why it could not tell. A dump without any metadata does
-    not even tell its size.
+    not even tell its size. `server_gc` is None where that is not known.
     """
 
     kind: str
@@ -63,6 +68,7 @@ class RuntimeRow(NamedTuple):
     dac: str = ""
     dac_missing: str = ""
     dac_hint: str = ""
+    server_gc: bool | None = None
     heap: int = 0
     heap_held: int = 0
     metadata: int = 0

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from minidumper.cli import main
 from minidumper.dumpinfo import dump_info
 from minidumper.processes import ProcessRow, dotnet_processes
 from minidumper.regionmap import map_process
+from minidumper.writer import write_dump
 from tests.support import gates, runtimes, targets
 
 gates.demand("linux", module=True)
@@ -71,7 +73,8 @@ def test_gcores_core(target: targets.Running, tmp_path: Path) -> None:
 def test_createdumps_core(version: str, tmp_path: Path) -> None:
     gates.demand("toolchain")
     path = tmp_path / "core"
-    with targets.running("GcHeap", version) as running:
+    server = {"DOTNET_gcServer": "1", "COMPlus_gcServer": "1"}
+    with targets.running("GcHeap", version, env=server) as running:
         subprocess.run(
             [runtimes.framework(version) / "createdump", "--normal", "-f", path, str(running.pid)],
             check=True,
@@ -86,29 +89,73 @@ def test_createdumps_core(version: str, tmp_path: Path) -> None:
         assert modules[str(runtime)] == _build_id(runtime)
         assert info.runtime.heap_held < 100_000
         assert info.runtime.unreadable == ""
+        assert info.runtime.server_gc is True
 
 
-@pytest.mark.gate("kernel-cores", "gcc")
-def test_the_kernels_core(tmp_path: Path) -> None:
-    source = tmp_path / "crash.c"
-    source.write_text("int main(void) { *(volatile int *)8 = 1; }")
-    compiler = shutil.which("gcc")
-    assert compiler
-    subprocess.run([compiler, source, "-o", tmp_path / "crash"], check=True)
+@pytest.mark.gate("ptrace", "embedded-host")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_assemblies_have_their_versions(version: str, tmp_path: Path) -> None:
+    gates.demand("toolchain")
+    path = tmp_path / "heap.dmp"
+    with targets.running("GcHeap", version) as running:
+        write_dump(running.pid, "heap", str(path))
+    info = dump_info(path)
+    assert info.runtime
+    assert info.runtime.server_gc is False
+    rows = {Path(row.path).name: row for row in info.modules}
+    assert (rows["GcHeap.dll"].version, rows["GcHeap.dll"].assembly_version) == ("1.0.0", "1.0.0.0")
+    assert rows["System.Console.dll"].version == version
+    assert rows["System.Private.CoreLib.dll"].assembly_version.endswith(".0.0.0")
+
+
+@pytest.fixture
+def cores_in(tmp_path: Path) -> Iterator[Path]:
+    """The folder where the kernel lets its cores, however large."""
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, unlimited)
-    try:
-        done = subprocess.run([tmp_path / "crash"], cwd=tmp_path, check=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_CORE, before)
+    yield tmp_path
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.gate("kernel-cores")
+@pytest.mark.parametrize("with_files", [False, True])
+def test_the_kernels_core_of_a_net_process(with_files: bool, cores_in: Path) -> None:
+    """core(5), coredump_filter: bit 2 is for private mappings of files."""
+    gates.demand("toolchain")
+    with targets.running("GcHeap", cwd=cores_in) as running:
+        Path(f"/proc/{running.pid}/coredump_filter").write_text("0x37" if with_files else "0x33")
+        os.kill(running.pid, signal.SIGSYS)  # .NET has handlers of its own for most others
+        assert running.process.wait(60) == -signal.SIGSYS
+    (path,) = cores_in.glob("core*")
+    info = dump_info(path)
+    assert (info.writer, info.pid) == ("the kernel", running.pid)
+    assert info.stopped_by.startswith("SIGSYS in thread")
+    assert info.runtime
+    assert info.runtime.version == "10.0.14"
+    if with_files:
+        assert info.runtime.server_gc is False
+        assert info.runtime.heap_held == info.runtime.heap > 1_000_000
+        assert "10.0.14" in [row.version for row in info.modules]
+    else:
+        assert "libcoreclr.so are not in the file" in info.runtime.unreadable
+
+
+@pytest.mark.gate("kernel-cores", "gcc")
+def test_the_kernels_core(cores_in: Path) -> None:
+    source = cores_in / "crash.c"
+    source.write_text("int main(void) { *(volatile int *)8 = 1; }")
+    compiler = shutil.which("gcc")
+    assert compiler
+    subprocess.run([compiler, source, "-o", cores_in / "crash"], check=True)
+    done = subprocess.run([cores_in / "crash"], cwd=cores_in, check=False)
     assert done.returncode == -11
-    (path,) = tmp_path.glob("core*")
+    (path,) = cores_in.glob("core*")
     info = dump_info(path)
     assert info.writer == "the kernel"
     assert info.stopped_by == f"SIGSEGV in thread {info.pid}, address 0x8"
     assert info.runtime is None
-    assert str(tmp_path / "crash") in [row.path for row in info.modules]
+    assert str(cores_in / "crash") in [row.path for row in info.modules]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
