@@ -78,7 +78,9 @@ def own_gates() -> Iterator[Gate]:
 def _exists(pid: int, status: Status) -> Gate:
     what = f"process {pid} ({status.name})"
     if not _bytes(pid, "cmdline"):
-        return gate("exists", False, f"{what} is a zombie or a kernel thread")
+        text = f"{what} is a zombie or a kernel thread: it has no memory"
+        fixes = dict.fromkeys(_CAPABILITY_FIXES, "minidumper ps lists those that can be dumped")
+        return gate("exists", False, text, fixes)
     return gate("exists", True, what)
 
 
@@ -252,7 +254,7 @@ def _bitness(pid: int) -> Gate:
     except PermissionError:
         return gate("bitness", None, "the kernel does not show its program without access")
     except OSError:
-        return gate("bitness", False, "it has no program: a kernel thread or a zombie")
+        return gate("bitness", None, "it has no program (any more)")
     wide = head[4:5] == b"\2"  # ELFCLASS64, elf.h
     machine = _ARCHITECTURES.get(int.from_bytes(head[18:20], "little"), "of another processor")
     fix = "use gcore"
@@ -266,7 +268,8 @@ def _memory(pid: int, status: Status) -> Gate:
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as err:
         if not isinstance(err, PermissionError):
-            return gate("access", False, f"its memory cannot be opened: {err.strerror}")
+            fixes = dict.fromkeys(_CAPABILITY_FIXES, "try again: it has ended, or is about to")
+            return gate("access", False, f"its memory cannot be opened: {err.strerror}", fixes)
         error = access.denied(pid, status)
         fixes = {**_CAPABILITY_FIXES, "shell": error.hint}
         return gate("access", False, f"its memory cannot be opened: {error}", fixes)
