@@ -14,6 +14,7 @@ from .errors import (
     DacNotFoundError,
     HostRuntimeNotFoundError,
     NoClrInTargetError,
+    TargetExitedError,
     UnsupportedTargetError,
 )
 from .plan import CaptureWarning, DumpMode, DumpPlan
@@ -136,7 +137,13 @@ class Planner:
 
         Raises:
             BridgeError: they were left out already.
+            TargetExitedError: the process ended.
         """
+        if not self._origin.regions():  # a process without memory: it has ended
+            raise TargetExitedError(
+                f"process {self._target.pid} ({self._target.name}) ended meanwhile",
+                pid=self._target.pid,
+            ) from err
         if self._skip == steps:
             err.hint = _WITHOUT_CLR
             raise err

@@ -20,7 +20,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from minidumper.cli import main
+from minidumper.errors import TargetExitedError
 from minidumper.plan import DumpMode
+from minidumper.planning import Planner
+from minidumper.platforms import open_target
 from minidumper.regionmap import RegionMap, map_dump, map_process
 from minidumper.writer import write_dump
 from tests.support import commands, gates, targets
@@ -227,6 +230,19 @@ def test_a_table_longer_than_the_terminal_goes_through_the_pager() -> None:
     assert len(lines) > 10
     assert [number.strip() for number, _, _ in lines] == [str(i + 1) for i in range(len(lines))]
     assert max(len(line) for _, _, line in lines) == 60
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_process_that_ends_meanwhile_is_told_so(reaped: bool) -> None:
+    with (
+        targets.running("GcHeap") as running,
+        open_target(running.pid) as target,
+        Planner(target, [DumpMode.HEAP], root=target.root, user=target.user) as planner,
+    ):
+        running.process.kill()
+        os.waitid(os.P_PID, running.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        with pytest.raises(TargetExitedError):
+            planner.rehearse()
 
 
 def test_a_dump_of_a_process_whose_dac_is_gone(
