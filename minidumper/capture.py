@@ -87,6 +87,7 @@ class Capture:
         *,
         async_copy: bool = False,
         overwrite: bool = False,
+        level: int | None = None,
         progress: Progress | None = None,
         moment: Moment | None = None,
     ) -> list[CaptureReport]:
@@ -99,7 +100,14 @@ class Capture:
             InsufficientMemoryError: `async_copy` would not fit into memory.
             MiniDumperError: any other failure; the target runs on, no file is left.
         """
-        with Outputs(self._backend, paths, overwrite=overwrite, progress=progress) as outputs:
+        with Outputs(
+            self._backend,
+            paths,
+            overwrite=overwrite,
+            level=level,
+            asynchronous=async_copy,
+            progress=progress,
+        ) as outputs:
             self._rehearse_again()
             outputs.check_disk(self.target, self.planner, self.modes)
             self._exception = moment.exception if moment else None

@@ -14,6 +14,8 @@ TOKENS = ("PROCESSNAME", "PID", "YYMMDD", "HHMMSS", "EXCEPTIONCODE")
 _TOKEN = re.compile("|".join(TOKENS))
 _DEFAULT = "PROCESSNAME_YYMMDD_HHMMSS"
 _EXTENSION = ".dmp"
+PACKED_SUFFIX = ".zst"
+STANDARD_OUTPUT = "-"
 
 
 def output_paths(
@@ -26,11 +28,13 @@ def output_paths(
     exception_code: str = "00000000",
     repeated: bool = False,
     overwrite: bool = False,
+    packed: bool = False,
 ) -> list[str]:
     """A path for each mode of one stop.
 
     `given` is a file, a folder or None for the current folder; `repeated` says that more stops
-    follow under the same `given`. Default names that are taken get _1, _2 ….
+    follow under the same `given`; `packed` gives the default name an ending of compressed files.
+    Default names that are taken get _1, _2 …. "-" is standard output.
 
     Raises:
         UsageError: one file name for several dumps.
@@ -43,6 +47,7 @@ def output_paths(
         "EXCEPTIONCODE": exception_code,
     }
     folder, template = _split(given)
+    default = _DEFAULT + _EXTENSION + (PACKED_SUFFIX if packed else "")
     fixed = template is not None and not _TOKEN.search(template)
     if fixed and (len(modes) > 1 or repeated):
         raise UsageError(
@@ -52,7 +57,7 @@ def output_paths(
     paths: list[str] = []
     for mode in modes:
         suffix = mode.suffix if len(modes) > 1 else ""
-        stem, extension = os.path.splitext(template or _DEFAULT + _EXTENSION)
+        stem, extension = _parts(template or default)
         # In one pass: a process name may hold what looks like another token.
         stem, extension = (_TOKEN.sub(lambda m: values[m[0]], part) for part in (stem, extension))
         path = os.path.join(folder, f"{stem}{suffix}{extension}")
@@ -70,8 +75,17 @@ def _split(given: str | None) -> tuple[str, str | None]:
     return os.path.dirname(given), os.path.basename(given)
 
 
+def _parts(name: str) -> tuple[str, str]:
+    """Stem and extension; that of a compressed file has two."""
+    stem, extension = os.path.splitext(name)
+    if extension == PACKED_SUFFIX:
+        stem, inner = os.path.splitext(stem)
+        extension = inner + extension
+    return stem, extension
+
+
 def _untaken(path: str, taken: Sequence[str]) -> str:
-    stem, extension = os.path.splitext(path)
+    stem, extension = _parts(path)
     number = 0
     candidate = path
     while candidate in taken or os.path.lexists(candidate):

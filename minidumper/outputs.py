@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
 from ._version import __version__
 from .errors import ClrError, InsufficientMemoryError, OutputError
+from .images.sequential import LEVEL, PackedLater, PackedOutput, PipeOutput
+from .naming import PACKED_SUFFIX, STANDARD_OUTPUT
 from .plan import CaptureWarning, DumpMode, DumpPlan
 from .planning import Planner
 from .ranges import joined
 from .report import CaptureReport, Moment, Way
-from .target import CaptureBackend, DumpImage, LiveTarget, MemoryCopied, MemoryReader
+from .target import CaptureBackend, DumpImage, LiveTarget, MemoryCopied, MemoryReader, Output
 
 Progress = Callable[[int, int], None]
 """Called with the bytes written and the bytes to write, of all files of one stop together."""
 
+_MOST_WARNINGS = 200  # in a dump's own note
 _MARGIN = 16 << 20  # bytes that must stay free beside a dump or a copy
 
 
@@ -51,28 +55,51 @@ class Outputs:
         paths: Sequence[str],
         *,
         overwrite: bool = False,
+        level: int | None = None,
+        asynchronous: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """Open the files.
+
+        `level` is that of zstd for files that shall be compressed, None for those alone whose name
+        ends in .zst. The path "-" is standard output. `asynchronous` tells that the target runs
+        while they are written.
 
         Raises:
             OutputError: one cannot be written.
         """
         self._backend = backend
+        self._overwrite = overwrite
+        self._level = level
+        self._at_once = asynchronous and backend.sequential
         self._meter = _Meter(progress)
         self._began = time.monotonic()
         self._write_s = 0.0
-        with ExitStack() as stack:
-            self._files = [
-                stack.enter_context(backend.output(path, overwrite=overwrite)) for path in paths
-            ]
-            self._stack = stack.pop_all()
+        with ExitStack() as self._stack:
+            self._files = [self._open(path) for path in paths]
+            self._stack = self._stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _open(self, path: str) -> Output:
+        level = LEVEL if self._level is None and path.endswith(PACKED_SUFFIX) else self._level
+        if path == STANDARD_OUTPUT:
+            file: Output = PipeOutput(sys.stdout.fileno(), path)
+        else:
+            file = self._backend.output(path, overwrite=self._overwrite)
+        self._stack.enter_context(file)
+        if level is None:
+            return file
+        packed = self._stack.enter_context(PackedOutput(file, level))
+        if self._at_once or path == STANDARD_OUTPUT:
+            return packed
+        # Packing takes longer than writing: not while the target stands still.
+        plain = self._stack.enter_context(self._backend.output(path, overwrite=self._overwrite))
+        return PackedLater(plain, packed)
 
     def check_disk(self, target: LiveTarget, planner: Planner, modes: Sequence[DumpMode]) -> None:
         """Find too little disk before the stop, from an estimate on the running target.
@@ -92,7 +119,12 @@ class Outputs:
         except ClrError:
             return  # structures in motion: the target runs; the stop will show
         path = self._files[0].path
+        if path == STANDARD_OUTPUT:
+            return
         free = self._backend.free_space(path)
+        # A plain file and the compressed one, or that alone; a third is much.
+        share = {PackedLater: 1.3, PackedOutput: 0.3}.get(type(self._files[0]), 1.0)
+        size = int(size * share)
         if size + _MARGIN > free:
             raise OutputError(
                 f"not enough disk for {path}: about {mb(size)} needed, {mb(free)} free",
@@ -131,7 +163,7 @@ class Outputs:
         self._meter.total = stop.size
         for image, output, source in zip(stop.images, self._files, sources, strict=True):
             try:
-                image.write(source, output.descriptor, self._meter.file_progress)
+                image.write(source, output, self._meter.file_progress)
             except OSError as err:
                 raise self._backend.output_error(err, output.path) from err
             self._meter.file_done()
@@ -168,14 +200,33 @@ class Outputs:
             )
             own = {"version": __version__, "time": datetime.now(UTC).isoformat()}
             try:
-                image.seal(output.descriptor, own | report.as_dict())
+                image.seal(output, own | _cut(report.as_dict()))
             except OSError as err:
                 raise self._backend.output_error(err, output.path) from err
             reports.append(report)
         return [
-            dataclasses.replace(report, disk_size=output.commit())
+            dataclasses.replace(
+                report,
+                disk_size=self._commit(output),
+                total_s=time.monotonic() - self._began,
+            )
             for report, output in zip(reports, self._files, strict=True)
         ]
+
+    def _commit(self, output: Output) -> int:
+        try:
+            return output.commit()
+        except OSError as err:
+            raise self._backend.output_error(err, output.path) from err
+
+
+def _cut(report: dict[str, Any]) -> dict[str, Any]:
+    """A report for a dump, where there is room for so many warnings."""
+    rest = len(report["warnings"]) - _MOST_WARNINGS
+    if rest > 0:
+        more = {"stage": "capture", "message": f"and {rest} warnings more"}
+        report["warnings"] = [*report["warnings"][:_MOST_WARNINGS], more]
+    return report
 
 
 class _Meter:

@@ -106,13 +106,15 @@ class MemorySource(NamedTuple):
     `descriptor` is an open file (Linux: /proc/PID/mem or a dump; Windows: a process handle).
     `table` has (start, end, file offset) rows for a dump, and is empty where the offset in the
     file is the address itself. `is_process` tells a Windows process handle from a file.
-    `copies` is a file that is read instead wherever its table has the address.
+    `copies` is a file that is read instead wherever its table has the address. `frames` are those
+    of a compressed file (start, end, file offset, size), in which offsets are those unpacked.
     """
 
     descriptor: int
     table: Sequence[tuple[int, int, int]] = ()
     is_process: bool = False
     copies: MemorySource | None = None
+    frames: Sequence[tuple[int, int, int, int]] = ()
 
 
 class MemoryReader(Protocol):
@@ -201,18 +203,20 @@ class DumpImage(Protocol):
     def write(
         self,
         source: MemoryReader | MemoryCopied,
-        descriptor: int,
+        output: Output,
         progress: Callable[[int], None] | None = None,
     ) -> None: ...
 
-    def seal(self, descriptor: int, own: Mapping[str, object]) -> None: ...
+    def seal(self, output: Output, own: Mapping[str, object]) -> None: ...
 
 
 class Output(Protocol):
     """A file that appears under its name only at `commit()`; closing it before leaves nothing."""
 
     @property
-    def descriptor(self) -> int: ...
+    def descriptor(self) -> int:
+        """The open file; -1 where bytes can only be put one after another."""
+        ...
 
     @property
     def path(self) -> str: ...
@@ -220,6 +224,14 @@ class Output(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: Any) -> None: ...
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write all of `data`; the offsets of a dump rise, and what lies between is zero.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        ...
 
     def commit(self) -> int:
         """Bytes that the file takes on the disk."""
@@ -275,6 +287,11 @@ class SnapshotTarget(LiveTarget, Protocol):
 
 class CaptureBackend(Protocol):
     """What a system does for a capture; `platforms.backend()` gives this system's."""
+
+    @property
+    def sequential(self) -> bool:
+        """Whether images can be written to an output that has no descriptor."""
+        ...
 
     def prepare_snapshot(self, target: LiveTarget) -> Callable[[], SnapshotTarget] | None:
         """What takes a snapshot of a process inside `stopped()`; None where a system has none.

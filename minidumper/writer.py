@@ -26,6 +26,7 @@ def write_dump(
     *,
     async_copy: bool = False,
     overwrite: bool = False,
+    compress: int | None = None,
     dac: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> CaptureReport:
@@ -34,13 +35,19 @@ def write_dump(
     `path` may be a folder or hold tokens (PROCESSNAME PID YYMMDD HHMMSS); without it the file goes
     to the current folder under its default name. With `async_copy` the target stands still
     for a snapshot alone, or a copy into memory, and runs on while the file is written.
+    `compress` is a level of zstd, 1 to 19; a path that ends in .zst is compressed without it.
 
     Raises:
         TargetError, ClrError, CaptureError: it says what failed; the target runs on, and no file
             is left.
     """
     writer = DumpWriter(
-        mode, async_copy=async_copy, overwrite=overwrite, dac=dac, progress=progress
+        mode,
+        async_copy=async_copy,
+        overwrite=overwrite,
+        compress=compress,
+        dac=dac,
+        progress=progress,
     )
     return writer.write(process, path)
 
@@ -84,6 +91,7 @@ class DumpWriter:
         callback: CallbackHandler | None = None,
         async_copy: bool = False,
         overwrite: bool = False,
+        compress: int | None = None,
         dac: Sequence[str | Path] = (),
         writer: str = "",
         dbghelp: str = "",
@@ -95,6 +103,7 @@ class DumpWriter:
         )
         self._async_copy = async_copy or async_io
         self._overwrite = overwrite
+        self._level = compress
         self._dac = [Path(item) for item in dac]
         self._progress = progress
 
@@ -116,12 +125,14 @@ class DumpWriter:
                 pid=target.pid,
                 when=datetime.now(),
                 overwrite=self._overwrite,
+                packed=self._level is not None,
             )
             capture = stack.enter_context(Capture(target, [self.mode], dac=self._dac))
             (report,) = capture.write(
                 [file],
                 async_copy=self._async_copy,
                 overwrite=self._overwrite,
+                level=self._level,
                 progress=self._progress,
             )
             return report

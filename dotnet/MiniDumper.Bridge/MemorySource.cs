@@ -10,7 +10,9 @@ namespace MiniDumper.Bridge;
 internal abstract class MemorySource : IDisposable
 {
     /// <summary>A source by its description: <c>handles</c> {memory, copies}, <c>memory</c> as in a session's.</summary>
-    public static MemorySource Open(JsonElement description)
+    /// <param name="description">The description.</param>
+    /// <param name="unpack">What unpacks a frame of a compressed dump.</param>
+    public static MemorySource Open(JsonElement description, Unpack unpack)
     {
         JsonElement handles = description.GetProperty("handles");
         JsonElement memory = description.GetProperty("memory");
@@ -18,9 +20,10 @@ internal abstract class MemorySource : IDisposable
         JsonElement table = memory.GetProperty("table");
         MemorySource source = memory.GetProperty("is_process").GetBoolean()
             ? new WindowsProcess(handle)
-            : table.GetArrayLength() == 0 ? new AddressSpaceFile((int)handle) : DumpFile.Open(handle, table);
+            : table.GetArrayLength() == 0 ? new AddressSpaceFile((int)handle)
+            : DumpFile.Open(ByteFile.Open(handle, memory.GetProperty("frames"), unpack), table);
         return handles.TryGetProperty("copies", out JsonElement copies)
-            ? new CopiesFirst(DumpFile.Open((nint)copies.GetInt64(), memory.GetProperty("copies").GetProperty("table")), source)
+            ? new CopiesFirst(Copies((nint)copies.GetInt64(), memory.GetProperty("copies")), source)
             : source;
     }
 
@@ -28,6 +31,9 @@ internal abstract class MemorySource : IDisposable
     public abstract int Read(ulong address, Span<byte> buffer);
 
     public abstract void Dispose();
+
+    private static DumpFile Copies(nint handle, JsonElement description) =>
+        DumpFile.Open(new PlainFile(handle), description.GetProperty("table"));
 }
 
 /// <summary>A file whose offsets are addresses: /proc/PID/mem.</summary>
@@ -63,17 +69,17 @@ internal sealed unsafe partial class AddressSpaceFile(int descriptor) : MemorySo
 }
 
 /// <summary>A dump: rows of (start, end, file offset), sorted and disjoint.</summary>
-internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends, ulong[] offsets) : MemorySource
+internal sealed class DumpFile(ByteFile file, ulong[] starts, ulong[] ends, ulong[] offsets) : MemorySource
 {
     /// <summary>A dump by its table's rows.</summary>
-    public static DumpFile Open(nint handle, JsonElement table)
+    public static DumpFile Open(ByteFile file, JsonElement table)
     {
         int count = table.GetArrayLength();
         (ulong[] starts, ulong[] ends, ulong[] offsets) = (new ulong[count], new ulong[count], new ulong[count]);
         int i = 0;
         foreach (JsonElement row in table.EnumerateArray())
             (starts[i], ends[i], offsets[i++]) = (row[0].GetUInt64(), row[1].GetUInt64(), row[2].GetUInt64());
-        return new DumpFile(new SafeFileHandle(handle, ownsHandle: true), starts, ends, offsets);
+        return new DumpFile(file, starts, ends, offsets);
     }
 
     public override void Dispose() => file.Dispose();
@@ -98,7 +104,7 @@ internal sealed class DumpFile(SafeFileHandle file, ulong[] starts, ulong[] ends
                 break;
 
             int size = (int)Math.Min((ulong)(buffer.Length - done), ends[row] - at);
-            int read = RandomAccess.Read(file, buffer.Slice(done, size), (long)(offsets[row] + (at - starts[row])));
+            int read = file.Read(buffer.Slice(done, size), (long)(offsets[row] + (at - starts[row])));
             if (read <= 0)
                 break;
             done += read;

@@ -25,16 +25,19 @@ public sealed class Session
     private readonly Throws _throws;
     private readonly ClrRuntime _runtime;
     private readonly bool _rehearses;
+    private readonly Unpack _unpack;
 
     /// <summary>Opens the target's memory and loads its DAC, which stays loaded.</summary>
     /// <param name="arguments">
     /// A JSON object: <c>handles</c> {memory, copies}, <c>memory</c> {is_process, table of [start, end,
-    /// offset], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>runtime</c> {path,
+    /// offset], frames of [start, end, offset, size], copies {table}}, <c>pid</c>, <c>modules</c> of [path, start, end], <c>runtime</c> {path,
     /// start, end, version}, <c>dac</c> (a path) and <c>skip</c> (names of steps to leave out: stacks,
     /// rehearsal).
     /// </param>
-    public Session(string arguments)
+    /// <param name="unpack">What unpacks a frame of a compressed dump.</param>
+    public Session(string arguments, Unpack unpack)
     {
+        _unpack = unpack;
         using JsonDocument document = JsonDocument.Parse(arguments);
         JsonElement root = document.RootElement;
         JsonElement description = root.GetProperty("runtime");
@@ -46,7 +49,7 @@ public sealed class Session
             .Select(row => new TargetModule(row[0].GetString()!, row[1].GetUInt64(), row[2].GetUInt64()));
         HashSet<string> skip = [.. root.GetProperty("skip").EnumerateArray().Select(name => name.GetString()!)];
 
-        _reader = new TargetDataReader(MemorySource.Open(root), root.GetProperty("pid").GetInt32(), modules);
+        _reader = new TargetDataReader(MemorySource.Open(root, unpack), root.GetProperty("pid").GetInt32(), modules);
         Dac dac = Dac.Load(root.GetProperty("dac").GetString()!, new DacTarget(_reader, clr.ImageBase));
         _runtime = CreateRuntime(clr, Version.Parse(description.GetProperty("version").GetString()!), dac);
         _sos = new SosDac(dac);
@@ -107,7 +110,7 @@ public sealed class Session
             case "open":
                 return new Answer("{}", []);
             case "attach":
-                _reader.SwitchTo(MemorySource.Open(root));
+                _reader.SwitchTo(MemorySource.Open(root, _unpack));
                 return new Answer("{}", []);
             case "rehearse":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));

@@ -11,6 +11,7 @@ import click
 
 from .._version import __version__
 from ..errors import UsageError
+from ..naming import STANDARD_OUTPUT, output_paths
 from ..plan import DumpMode
 from . import habits, options, render, talk
 from .waiting import Request, Triggers, wait
@@ -28,6 +29,7 @@ _EXAMPLES = (
     ("minidumper -mh MyApp -o /dumps/", "by name, into a folder"),
     ("minidumper -mm -mh 1234", "two files of the same instant"),
     ("minidumper -mh --async 1234", "a pause for a snapshot alone"),
+    ("minidumper -mh --async -o x.dmp.zst 1234", "compressed"),
     ("minidumper -mm -n 3 -s 5 1234", "three dumps, five seconds apart"),
     ("minidumper -mh -e MyApp", "wait for an unhandled exception or a crash"),
     ("minidumper -mh --maxmem 2000 1234", "wait until it takes 2,000 MB of memory"),
@@ -37,6 +39,7 @@ _COMMANDS = (
     ("minidumper verify FILE", "prove that a dump can be read"),
     ("minidumper regions PID|NAME|FILE", "what a dump would hold, region by region"),
     ("minidumper heapstat PID|NAME|FILE", "types of the heap by count and bytes"),
+    ("minidumper unpack FILE.zst", "make a compressed dump plain again"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),
     ("minidumper doctor [PID|NAME]", "what would keep a process from being dumped"),
@@ -71,7 +74,7 @@ class _DumpCommand(click.Command):
             click.echo(ctx.get_help(), err=True)
             ctx.exit(UsageError.exit_code)
         own, ctx.meta[habits.LAUNCH] = habits.split_launch(args)
-        own = habits.with_chance(own)
+        own = habits.with_level(habits.with_chance(own))
         try:
             return super().parse_args(ctx, own)
         except click.NoSuchOption as err:
@@ -142,6 +145,7 @@ class _DumpCommand(click.Command):
     "any file name.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@options.COMPRESS
 @options.DAC
 @options.WRITER
 @options.DBGHELP
@@ -165,6 +169,7 @@ def command(
     interval_s: float | None,
     output: str | None,
     overwrite: bool,
+    level: int | None,
     dac: Sequence[Path],
     writer: str | None,
     dbghelp: str | None,
@@ -178,8 +183,8 @@ def command(
     wait_for_name: bool,
     words: Sequence[str],
 ) -> None:
-    talk.begin(quiet=quiet, verbose=verbose)
-    process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "")
+    talk.begin(quiet=quiet, verbose=verbose, results=output != STANDARD_OUTPUT)
+    process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "", level)
     if not modes:
         raise UsageError("no mode was given", hint=_CHOOSE)
     triggers = Triggers(chance=int(chance or 0), on_exit=on_exit, above_mb=max_mb, below_mb=min_mb)
@@ -199,6 +204,7 @@ def command(
         interval_s=interval_s,
         async_copy=async_copy,
         overwrite=overwrite,
+        level=level,
         writer=writer or "",
         dbghelp=dbghelp or "",
         as_json=as_json,
@@ -207,11 +213,15 @@ def command(
 
 
 def _subject(
-    launch: Sequence[str], words: Sequence[str], output: str | None, chance: str
+    launch: Sequence[str],
+    words: Sequence[str],
+    output: str | None,
+    chance: str,
+    level: int | None,
 ) -> tuple[str, str | None, Sequence[str]]:
     """The process, the place for its dumps, and the command where it is launched."""
     if not launch:
-        return (*habits.process_and_place(words, output, chance), ())
+        return (*habits.process_and_place(words, output, chance, level), ())
     if words:
         raise UsageError(
             f"surplus words: {' '.join(words)}", hint="with -x there is no other process"
@@ -230,7 +240,6 @@ def _take(request: Request) -> int:
         return wait(request)
     from ..capture import Capture
     from ..monitor import found_process
-    from ..naming import output_paths
     from ..platforms import configure, open_target
     from ..platforms.options import DumpOptions
     from ..report import CaptureReport
@@ -251,6 +260,7 @@ def _take(request: Request) -> int:
                     when=datetime.now(),
                     repeated=request.count > 1,
                     overwrite=request.overwrite,
+                    packed=request.level is not None,
                 )
 
             paths()  # a name that cannot serve is told at once
@@ -266,6 +276,7 @@ def _take(request: Request) -> int:
                             paths(),
                             async_copy=request.async_copy,
                             overwrite=request.overwrite,
+                            level=request.level,
                             progress=progress,
                         )
                     reports += taken

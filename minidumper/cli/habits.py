@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 
 from ..errors import UsageError
+from ..images.sequential import LEVEL, LEVELS
 
 LAUNCH = "minidumper.launch"
 """Where a click context keeps the words after -x."""
 
-LAUNCH = "minidumper.launch"
-"""Where a click context keeps the words after -x."""
-
+COMPRESS = "--compress"
 _CHANCES = ("1", "2")
 
 
@@ -42,6 +41,18 @@ def with_chance(args: Sequence[str]) -> list[str]:
     return out
 
 
+def with_level(args: Sequence[str]) -> list[str]:
+    """The words with a level for --compress: the next word where it is one."""
+    words = list(args)
+    end = words.index("--") if "--" in words else len(words)
+    if COMPRESS in words[:end]:
+        at = words.index(COMPRESS)
+        following = words[at + 1] if at + 1 < end else ""
+        given = following.isdecimal() and int(following) in LEVELS
+        words[at : at + 1 + given] = [f"{COMPRESS}={following if given else LEVEL}"]
+    return words
+
+
 def folder_and_command(launch: Sequence[str]) -> tuple[str | None, list[str]]:
     """procdump's -x FOLDER IMAGE: a first word that is a folder is where the dumps go.
 
@@ -58,11 +69,9 @@ def folder_and_command(launch: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def process_and_place(
-    words: Sequence[str], output: str | None, chance: str = ""
+    words: Sequence[str], output: str | None, chance: str = "", level: int | None = None
 ) -> tuple[str, str | None]:
     """The process, and the file or folder; habits that clash are named, never guessed at."""
-    if output == "-":
-        raise UsageError("a dump cannot go to standard output", hint="give -o a file or a folder")
     swallowed = output is not None and is_pid(output)
     if swallowed and (not words or words[0].lower().endswith(".dmp")):
         raise UsageError(
@@ -73,6 +82,12 @@ def process_and_place(
         raise UsageError(
             f"-e took {chance} for the kind of exceptions, and no process was given",
             hint=f"minidumper … -e {chance} PID, or for process {chance}: -e -- {chance}",
+        )
+    if not words and level is not None:
+        raise UsageError(
+            f"no process was given, and --compress took {level} for its level",
+            hint=f"minidumper … {COMPRESS}={level} PID, or for process {level}: "
+            f"{COMPRESS} -- {level}",
         )
     if not words:
         raise UsageError("no process was given", hint="give its pid or its name")

@@ -6,12 +6,22 @@ from pathlib import Path
 
 import click
 
+from ..images.sequential import LEVEL, LEVELS
+
 DAC = click.option(
     "--dac",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="FILE|FOLDER",
     help="Where to look for the runtime's DAC (libmscordaccore.so). Repeatable.",
+)
+COMPRESS = click.option(
+    "--compress",
+    "level",
+    type=click.IntRange(LEVELS[0], LEVELS[-1]),
+    metavar="[LEVEL]",
+    help=f"Compress with zstd, 1 (fast) to 19 [{LEVEL}]; so does a FILE that ends in .zst. Never "
+    "while the process stands still: with --async at once, else from a plain file without a name.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 WRITER = click.option(

@@ -16,6 +16,7 @@ from ..errors import AmbiguousTargetError, UsageError
 from . import render
 
 _LOG = logging.getLogger("minidumper")
+_results = True  # to standard output
 _COMMAND_WIDTH = 68  # characters of a candidate's command line: 80 columns with its pid
 
 
@@ -26,8 +27,10 @@ class _ToStandardError(logging.Handler):
         click.echo(f"minidumper: {record.getMessage()}", err=True)
 
 
-def begin(*, quiet: bool = False, verbose: bool = False) -> None:
+def begin(*, quiet: bool = False, verbose: bool = False, results: bool = True) -> None:
     """Set how much is told: errors alone, what matters, or every step.
+
+    Without `results` to standard output, which then is a dump's, they go to standard error.
 
     Raises:
         UsageError: both at once.
@@ -35,6 +38,8 @@ def begin(*, quiet: bool = False, verbose: bool = False) -> None:
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other")
     _LOG.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    global _results
+    _results = results
     if not _LOG.handlers:
         _LOG.addHandler(_ToStandardError())
 
@@ -70,7 +75,7 @@ def data(value: object) -> None:
 
 def _write(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(text, file=sys.stdout if _results else sys.stderr, flush=True)
     except BrokenPipeError:  # its reader went away, which is no error of ours
         # Python flushes once more at its end (docs.python.org/3/library/signal.html, SIGPIPE).
         with open(os.devnull, "w") as nowhere:

@@ -44,6 +44,7 @@ class Request:
     interval_s: float | None
     async_copy: bool
     overwrite: bool
+    level: int | None
     writer: str
     dbghelp: str
     as_json: bool
@@ -90,6 +91,7 @@ def _monitor(request: Request) -> Monitor:
         interval_s=request.interval_s,
         async_copy=request.async_copy,
         overwrite=request.overwrite,
+        compress=request.level,
         dac=request.dac,
         options=DumpOptions(writer=request.writer, dbghelp=request.dbghelp),
     )

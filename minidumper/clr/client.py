@@ -441,6 +441,7 @@ def _memory(source: MemorySource) -> dict[str, Any]:
     return {
         "is_process": source.is_process,
         "table": [list(row) for row in source.table],
+        "frames": [list(row) for row in source.frames],
         "copies": _memory(source.copies) if source.copies else None,
     }
 

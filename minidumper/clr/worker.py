@@ -14,6 +14,8 @@ import sys
 from multiprocessing import connection
 from typing import Any, NoReturn, Protocol
 
+import zstandard
+
 from .handles import take
 
 
@@ -60,9 +62,10 @@ class Worker:
         command, arguments = request.pop("command"), json.dumps(request)
         if command == "open":
             from MiniDumper.Bridge import Session
-            from System import Action, Int64, String
+            from System import Action, Int32, Int64, String
 
-            self._session = Session(arguments)
+            unpack = Action[Int64, Int32, Int64, Int32](_unpack)
+            self._session = Session(arguments, unpack)
             self._session.Progress = Action[String, Int64, Int64](self._report)
         buffer = ctypes.create_string_buffer(data, len(data))
         answer = self._session.Run(command, arguments, ctypes.addressof(buffer), len(data))
@@ -74,6 +77,14 @@ class Worker:
     def _send(self, facts: str, columns: bytes) -> None:
         self._channel.send_bytes(facts.encode())
         self._channel.send_bytes(columns)
+
+
+def _unpack(packed: int, packed_size: int, place: int, size: int) -> None:
+    """Unpack a zstd frame from one address to another."""
+    data = zstandard.ZstdDecompressor().decompress(
+        ctypes.string_at(packed, packed_size), max_output_size=size
+    )
+    ctypes.memmove(place, data, min(len(data), size))
 
 
 def load_bridge(dotnet_root: str, runtime_config: str, bridge: str) -> None:

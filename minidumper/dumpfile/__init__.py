@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import DumpFormatError
 from ..formats.elf import ELF_MAGIC
 from ..formats.minidump import MAGIC
-from .base import DumpFile
+from ..formats.seekable import MAGIC as PACKED
+from ..formats.seekable import PackedFile
+from .base import DumpBytes, DumpFile
 from .core import CoreFile
 from .windows import MinidumpFile
 
-__all__ = ["DumpFile", "open_dump"]
+__all__ = ["DumpFile", "open_bytes", "open_dump"]
 
 _FORMATS = {ELF_MAGIC: CoreFile, MAGIC: MinidumpFile}
 
@@ -23,19 +27,42 @@ def open_dump(path: str | os.PathLike[str]) -> DumpFile:
         DumpFormatError: it cannot be opened, is no dump of a known format, is cut or damaged.
     """
     name = os.fspath(path)
-    try:
-        file = open(name, "rb", buffering=0)  # noqa: SIM115 - the DumpFile closes it
-    except OSError as err:
-        raise DumpFormatError(f"cannot open {name}: {err.strerror}", path=name) from err
-    try:
+    file = open_bytes(path)
+    with _named(name, file):
         kind = _FORMATS.get(file.read(len(MAGIC)))
         if kind is None:
             raise DumpFormatError("neither an ELF core nor any other dump")
         return kind(name, file)
+    raise AssertionError
+
+
+def open_bytes(path: str | os.PathLike[str]) -> DumpBytes:
+    """Open a file to read it unpacked, whether it is compressed or not.
+
+    Raises:
+        DumpFormatError: it cannot be opened, or is compressed in a way that cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        file = open(name, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+    except OSError as err:
+        raise DumpFormatError(f"cannot open {name}: {err.strerror}", path=name) from err
+    with _named(name, file):
+        packed = file.read(len(PACKED)) == PACKED
+        file.seek(0)
+        return PackedFile(file) if packed else file
+    raise AssertionError
+
+
+@contextmanager
+def _named(path: str, file: DumpBytes) -> Iterator[None]:
+    """Close the file where it cannot be read, and name it in the error."""
+    try:
+        yield
     except BaseException as err:
         file.close()
         if isinstance(err, DumpFormatError):
             raise DumpFormatError(
-                f"{name}: {err}", path=name, offset=err.offset, hint=err.hint
+                f"{path}: {err}", path=path, offset=err.offset, hint=err.hint
             ) from err
         raise

@@ -13,8 +13,12 @@ from types import TracebackType
 
 from ..errors import MemoryFaultError
 from ..formats.elfnotes import ProcessInfo
+from ..formats.seekable import PackedFile
 from ..ranges import MemoryRange, joined
 from ..target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
+
+DumpBytes = FileIO | PackedFile
+"""A dump's bytes."""
 
 Segment = tuple[int, int, int]
 """(start, end, file offset) of memory that is in the file."""
@@ -32,7 +36,7 @@ class DumpFile(abc.ABC):
     note: Mapping[str, object] | None
     auxv: Mapping[int, int]
 
-    def __init__(self, path: str, file: FileIO, segments: Sequence[Segment]) -> None:
+    def __init__(self, path: str, file: DumpBytes, segments: Sequence[Segment]) -> None:
         self.path = path
         self._file = file
         self._segments = segments
@@ -73,7 +77,8 @@ class DumpFile(abc.ABC):
 
     def memory_source(self) -> MemorySource:
         """The file, and where in it each segment lies."""
-        return MemorySource(self._file.fileno(), list(self._segments))
+        frames = self._file.frames if isinstance(self._file, PackedFile) else ()
+        return MemorySource(self._file.fileno(), list(self._segments), frames=frames)
 
     def stopped(self) -> contextlib.AbstractContextManager[None]:
         """Nothing to stop."""
@@ -108,7 +113,7 @@ class DumpFile(abc.ABC):
 class SegmentMemory:
     """Memory of a dump through its table of segments. Not for two threads at once."""
 
-    def __init__(self, file: FileIO, segments: Sequence[Segment]) -> None:
+    def __init__(self, file: DumpBytes, segments: Sequence[Segment]) -> None:
         self._file = file
         self._segments = segments
         self._starts = [start for start, _, _ in segments]
@@ -157,11 +162,11 @@ class SegmentMemory:
         return done
 
 
-def _data_runs(file: FileIO, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _data_runs(file: DumpBytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The parts of [start, end) of a file that are no holes (lseek(2)); all where not known."""
     seek_data: int | None = getattr(os, "SEEK_DATA", None)
     seek_hole: int | None = getattr(os, "SEEK_HOLE", None)
-    if seek_data is None or seek_hole is None:
+    if seek_data is None or seek_hole is None or not isinstance(file, FileIO):
         yield start, end
         return
     while start < end:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import FileIO
 
 from ..formats.context import amd64_context, user_regs
 from ..formats.elfcore import LoadSegment, protection_of, read_core
 from ..formats.elfnotes import NT_FPREGSET, NT_PRSTATUS, CoreThread, MappedFile
 from ..ranges import MemoryRange
 from ..target import ModuleInfo, ThreadInfo, VmRegion
-from .base import DumpFile
+from .base import DumpBytes, DumpFile
 
 _UNKNOWN_INODE = 1
 """A core does not tell the inode of a mapped file; this says that there is one."""
@@ -19,7 +18,7 @@ _UNKNOWN_INODE = 1
 class CoreFile(DumpFile):
     """An ELF core of Linux."""
 
-    def __init__(self, path: str, file: FileIO) -> None:
+    def __init__(self, path: str, file: DumpBytes) -> None:
         core = read_core(file)
         super().__init__(path, file, [(s.start, s.end, s.offset) for s in core.segments])
         self.process = core.notes.process

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from io import FileIO
 from pathlib import PureWindowsPath
 
 from ..formats.elfnotes import ProcessInfo
@@ -13,7 +12,7 @@ from ..formats.minidump import MemorySegment, Module, RegionInfo, Thread
 from ..formats.minidump_reader import read_minidump
 from ..ranges import MemoryRange
 from ..target import ModuleInfo, ThreadInfo, VmRegion
-from .base import DumpFile
+from .base import DumpBytes, DumpFile
 
 # Offsets of the program counter and the stack pointer in CONTEXT, and their width, by
 # PROCESSOR_ARCHITECTURE_* of winnt.h: x86, ARM, x64, ARM64.
@@ -40,7 +39,7 @@ _MEM_MAPPED = 0x40000
 class MinidumpFile(DumpFile):
     """A minidump of Windows."""
 
-    def __init__(self, path: str, file: FileIO) -> None:
+    def __init__(self, path: str, file: DumpBytes) -> None:
         dump = read_minidump(file)
         super().__init__(path, file, dump.segments)
         self._streams = dump.streams

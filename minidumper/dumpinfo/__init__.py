@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from ..clr.client import Assembly
-from ..dumpfile import DumpFile, open_dump
+from ..dumpfile import DumpFile, open_bytes, open_dump
 from ..errors import DumpFormatError, MemoryFaultError
 from ..formats.elfimage import build_id, read_image
 from ..formats.minidump import MAGIC
@@ -30,8 +31,9 @@ def dump_info(path: str | os.PathLike[str], dac: Sequence[Path] = ()) -> DumpInf
     """
     with open_dump(path) as dump:
         try:
-            with open(path, "rb") as file:
-                return _info(dump, file, dac)
+            with open_bytes(path) as file:
+                buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)
+                return _info(dump, buffered, dac)
         except OSError as err:
             raise DumpFormatError(f"cannot read {dump.path}: {err.strerror}") from err
 
@@ -48,7 +50,8 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         size=stat.st_size,
         # st_blocks counts 512 bytes, stat(2); Windows has none.
         disk_size=getattr(stat, "st_blocks", -(-stat.st_size // 512)) * 512,
-        format="minidump" if is_minidump else "ELF core",
+        format=("minidump" if is_minidump else "ELF core")
+        + (", compressed (zstd)" if dump.memory_source().frames else ""),
         architecture=told.architecture,
         writer=f"minidumper {_text(own.get('version'))}".strip() if own else told.writer,
         mode=_text(own.get("mode")),

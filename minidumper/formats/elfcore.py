@@ -8,7 +8,7 @@ Reads cores of the kernel, gdb's gcore, createdump and our own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
@@ -32,7 +32,7 @@ from .elf import (
     ProgramHeader,
     iter_notes,
 )
-from .elfnotes import CoreNotes, pack_notes, parse_notes
+from .elfnotes import CoreNotes, pack_notes, pack_own, parse_notes
 
 # Against damaged files. vm.max_map_count of today's distributions is 1,048,576 at most; the notes
 # of 10,000 threads with AMX state (11 KB) are 120 MB.
@@ -57,25 +57,24 @@ class LoadSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CoreLayout:
-    """A core to be written: `header` goes to offset 0, each segment's bytes to its offset."""
+    """A core to be written: `header` goes to offset 0, each segment's bytes to its offset.
+
+    The own note has `own_size` bytes at `own_offset`, behind all else: it is written last.
+    """
 
     header: bytes
     segments: tuple[LoadSegment, ...]
     file_size: int
+    own_offset: int
+    own_size: int
 
-    def with_notes(self, notes: CoreNotes) -> CoreLayout:
-        """The same layout with other notes, for what is only known after copying.
+    def own_note(self, own: Mapping[str, object]) -> bytes:
+        """The bytes of the own note.
 
         Raises:
-            CaptureError: the notes have outgrown the header and its spare bytes.
+            CaptureError: it does not fit.
         """
-        header = _header(notes, self.segments)
-        if len(header) > len(self.header):
-            raise CaptureError(
-                f"the notes need {len(header)} bytes where {len(self.header)} were kept free",
-                stage="layout",
-            )
-        return CoreLayout(header.ljust(len(self.header), b"\0"), self.segments, self.file_size)
+        return pack_own(own, self.own_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,11 @@ class Core:
 
 
 def layout(
-    notes: CoreNotes, segments: Sequence[tuple[int, int, int]], *, spare: int = 0
+    notes: CoreNotes, segments: Sequence[tuple[int, int, int]], *, own_size: int = 0
 ) -> CoreLayout:
     """Where everything goes; `segments` are (start, end, flags), sorted, disjoint, page aligned.
 
-    `spare` bytes are kept free after the notes, for `with_notes`.
+    `own_size` bytes at the end of the file are kept for the own note, 0 for none.
 
     Raises:
         CaptureError: the segments are not as they must be.
@@ -106,19 +105,24 @@ def layout(
             )
         previous = end
     # Offsets have a fixed width, so the header of unplaced segments has the final size.
-    offset = page_ceil(len(_header(notes, unplaced)) + spare)
+    offset = page_ceil(len(_header(notes, unplaced, 0, own_size)))
     placed = []
     for start, end, flags, _ in unplaced:
         placed.append(LoadSegment(start, end, flags, offset))
         offset += end - start
+    header = _header(notes, placed, offset, own_size)
     first = placed[0].offset if placed else offset
-    return CoreLayout(_header(notes, placed).ljust(first, b"\0"), tuple(placed), offset)
+    return CoreLayout(
+        header.ljust(first, b"\0"), tuple(placed), offset + own_size, offset, own_size
+    )
 
 
-def _header(notes: CoreNotes, segments: Sequence[LoadSegment]) -> bytes:
+def _header(
+    notes: CoreNotes, segments: Sequence[LoadSegment], own_offset: int, own_size: int
+) -> bytes:
     """ELF header, section header where the number of segments needs one, headers, notes."""
     content = pack_notes(notes)
-    count = 1 + len(segments)
+    count = 1 + len(segments) + (own_size > 0)
     extended = count >= PN_XNUM
     phoff = EHDR.size + (SHDR.size if extended else 0)
     ehdr = ElfHeader(
@@ -136,17 +140,22 @@ def _header(notes: CoreNotes, segments: Sequence[LoadSegment]) -> bytes:
         shnum=1 if extended else 0,
         shstrndx=0,
     )
-    notes_offset = phoff + count * PHDR.size
     parts = [ehdr.pack()]
     if extended:
         # Section 0 of type SHT_NULL; sh_size has e_shnum, sh_info e_phnum (gABI, chapter 4).
         parts.append(SHDR.pack(0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-    parts.append(PHDR.pack(PT_NOTE, 0, notes_offset, 0, 0, len(content), 0, 4))
+    parts.append(_note_header(phoff + count * PHDR.size, len(content)))
     parts += [
         PHDR.pack(PT_LOAD, flags, offset, start, 0, end - start, end - start, PAGE_SIZE)
         for start, end, flags, offset in segments
     ]
+    if own_size:
+        parts.append(_note_header(own_offset, own_size))
     return b"".join((*parts, content))
+
+
+def _note_header(offset: int, size: int) -> bytes:
+    return PHDR.pack(PT_NOTE, 0, offset, 0, 0, size, 0, 4)
 
 
 def read_core(file: BinaryIO) -> Core:

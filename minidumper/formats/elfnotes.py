@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..errors import DumpFormatError
+from ..errors import CaptureError, DumpFormatError
 from ..ranges import PAGE_SIZE
 from .context import USER_REGS_SIZE
 from .elf import Note, pack_note
@@ -94,7 +94,7 @@ class CoreNotes:
 
 
 def pack_notes(notes: CoreNotes) -> bytes:
-    """The bytes of the PT_NOTE segment; readers look at the first of the threads first."""
+    """The bytes of a PT_NOTE segment; readers look at the first of the threads first."""
     process = notes.process or ProcessInfo(0)
     parts = [
         pack_note(b"CORE", NT_PRPSINFO, _pack_process(process)),
@@ -104,10 +104,28 @@ def pack_notes(notes: CoreNotes) -> bytes:
     for thread in notes.threads:
         parts += _pack_thread(thread, process)
     if notes.own is not None:
-        text = json.dumps(notes.own, ensure_ascii=False, separators=(",", ":"))
-        content = text.encode("utf-8", "backslashreplace")
-        parts.append(pack_note(OWN_NOTE_NAME, OWN_NOTE_TYPE, content))
+        parts.append(pack_note(OWN_NOTE_NAME, OWN_NOTE_TYPE, _pack_json(notes.own)))
     return b"".join(parts)
+
+
+def pack_own(own: Mapping[str, object], size: int) -> bytes:
+    """The own note, `size` bytes in all, a multiple of 4: JSON allows the spaces at its end.
+
+    Raises:
+        CaptureError: it does not fit.
+    """
+    content = _pack_json(own)
+    room = size - len(pack_note(OWN_NOTE_NAME, OWN_NOTE_TYPE, b""))
+    if len(content) > room:
+        raise CaptureError(
+            f"the own note needs {len(content)} bytes where {room} were kept free", stage="layout"
+        )
+    return pack_note(OWN_NOTE_NAME, OWN_NOTE_TYPE, content.ljust(room))
+
+
+def _pack_json(own: Mapping[str, object]) -> bytes:
+    text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _pack_process(process: ProcessInfo) -> bytes:

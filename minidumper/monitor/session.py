@@ -68,6 +68,7 @@ class DumpSettings:
     repeated: bool
     async_copy: bool = False
     overwrite: bool = False
+    level: int | None = None
     dac: Sequence[Path] = ()
     options: DumpOptions = field(default_factory=DumpOptions)
     progress: Progress | None = None
@@ -145,6 +146,7 @@ class Session:
                 paths,
                 async_copy=settings.async_copy,
                 overwrite=settings.overwrite,
+                level=settings.level,
                 progress=settings.progress,
                 moment=moment,
             )
@@ -172,6 +174,7 @@ class Session:
             exception_code=code or "00000000",
             repeated=self._settings.repeated,
             overwrite=self._settings.overwrite,
+            packed=self._settings.level is not None,
         )
 
     def _watch(self) -> Watcher:

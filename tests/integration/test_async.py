@@ -30,6 +30,7 @@ if sys.platform != "linux":
 
 from minidumper.platforms.linux import snapshot
 from minidumper.platforms.linux.backend import LinuxBackend
+from minidumper.platforms.linux.output import OutputFile
 from minidumper.platforms.linux.process import LinuxProcess
 
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host")
@@ -44,9 +45,10 @@ def write_full(process: LinuxProcess, threads: Sequence[ThreadInfo], path: Path)
         regions = process.regions()
         plan = planner.plan(DumpMode.FULL, regions, threads)
         image = process.image(plan, regions, threads, runtime_base=planner.runtime.base)
-    with open(path, "xb") as file:
-        image.write(process.memory, file.fileno())
-        image.seal(file.fileno(), {"mode": "full"})
+    with OutputFile(str(path)) as file:
+        image.write(process.memory, file)
+        image.seal(file, {"mode": "full"})
+        file.commit()
 
 
 @pytest.mark.parametrize(

@@ -83,15 +83,17 @@ def test_pyelftools_parses_every_header(
     with open(report.path, "rb") as file:
         core = ELFFile(file)
         assert core["e_type"] == "ET_CORE"
-        (notes,) = [item for item in core.iter_segments() if isinstance(item, NoteSegment)]
-        kinds = {note["n_type"] for note in notes.iter_notes()}
+        notes = [item for item in core.iter_segments() if isinstance(item, NoteSegment)]
+        kinds = {note["n_type"] for segment in notes for note in segment.iter_notes()}
         assert {"NT_PRPSINFO", "NT_AUXV", "NT_FILE", "NT_PRSTATUS", "NT_FPREGSET"} <= kinds
         loads = [segment for segment in core.iter_segments() if segment["p_type"] == "PT_LOAD"]
     assert len(loads) <= 8000
     assert all(load["p_filesz"] == load["p_memsz"] for load in loads)
     spans = [(load["p_vaddr"], load["p_vaddr"] + load["p_memsz"]) for load in loads]
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
-    assert max(load["p_offset"] + load["p_filesz"] for load in loads) == report.size
+    last = notes[-1]  # our own, behind all memory: it is written last
+    assert max(load["p_offset"] + load["p_filesz"] for load in loads) == last["p_offset"]
+    assert last["p_offset"] + last["p_filesz"] == report.size
 
 
 def test_the_modes_contain_each_other(dumps: dict[DumpMode, CaptureReport]) -> None:

@@ -149,6 +149,7 @@ GATES: dict[str, Gate] = {
     "lldb": _program("lldb"),
     "wine": lambda: wine.missing(),
     "chromium": _program("chromium"),
+    "zstd": _program("zstd"),
 }
 
 

@@ -93,11 +93,12 @@ def test_help_fits_a_terminal(run: Any, words: str) -> None:
 
 def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     text = run("--help").out
-    for word in ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "verify FILE", "demo"):
+    options = ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "--compress")
+    for word in (*options, "verify FILE", "unpack FILE.zst", "demo"):
         assert word in text
     for word in (" -e", " -t ", " -x", " -w", "--maxmem", "--minmem"):
         assert word in text
-    for absent in (" -l", " -f", "--type", "--compress", "strip"):
+    for absent in (" -l", " -f", "--type", "strip"):
         assert absent not in text
 
 
@@ -119,7 +120,8 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-mh", "no process was given", "pid or its name"),
         ("-mh -o 42", "-o took 42 for the name of the file", "--overwrite 42"),
         ("-mh -o 42 x.dmp", "-o took 42 for the name of the file", "--overwrite 42 x.dmp"),
-        ("-mh -o - 42", "a dump cannot go to standard output", "file or a folder"),
+        ("-mh --compress 3", "no process was given, and --compress took 3", "--compress -- 3"),
+        ("-mh --compress=20 42", "invalid value for '--compress': 20 is not", "--help"),
         ("-mh -o a.dmp 42 b.dmp", "two places for the dump: -o a.dmp and b.dmp", "leave one"),
         ("-mh 42 a.dmp b c", "surplus words: b c", "a process and a file"),
         ("-m 800 42", "there is no mode 800: -m takes m, h or a", "choose -mm"),

@@ -211,16 +211,23 @@ def test_extended_numbering_begins_where_the_standard_says(
         assert read_core(file).segments == plan.segments
 
 
-def test_notes_can_be_replaced_after_copying() -> None:
+def test_the_own_note_comes_last_and_has_room() -> None:
     segments = [(0x1000, 0x2000, 6)]
-    plan = layout(sample_notes(), segments, spare=4096)
-    assert len(plan.header) == len(layout(sample_notes(), segments).header) + 4096
-    later = CoreNotes(process=ProcessInfo(100), own={"warnings": ["w" * 1000]})
-    after = plan.with_notes(later)
-    assert (after.segments, len(after.header)) == (plan.segments, len(plan.header))
-    assert read_core(BytesIO(core_bytes(after))).notes.own == later.own
-    with pytest.raises(CaptureError, match="notes need"):
-        plan.with_notes(CoreNotes(own={"warnings": ["w" * 100_000]}))
+    plan = layout(CoreNotes(process=ProcessInfo(100)), segments, own_size=4096)
+    assert plan.file_size == plan.own_offset + 4096 == plan.segments[-1].offset + 0x2000
+    own = {"warnings": ["w" * 1000]}
+    file = BytesIO(core_bytes(plan))
+    file.seek(plan.own_offset)
+    file.write(plan.own_note(own))
+    assert file.tell() == plan.file_size
+    back = read_core(file)
+    assert (back.notes.own, back.notes.process, back.segments) == (
+        own,
+        ProcessInfo(100),
+        plan.segments,
+    )
+    with pytest.raises(CaptureError, match="own note needs"):
+        plan.own_note({"warnings": ["w" * 100_000]})
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,18 @@ def test_any_process_name_gives_one_file_of_the_folder(name: str) -> None:
     assert os.path.dirname(path) == ""
     assert path.endswith("_261124_090807.dmp")
     assert not set(path) & set('/\\:*?"<>|\0\n')
+
+
+def test_compressed_files_have_two_extensions(here: Path) -> None:
+    first = "MyApp_261124_090807.dmp.zst"
+    assert names(None, packed=True) == [first]
+    (here / first).touch()
+    assert names(None, packed=True) == ["MyApp_261124_090807_1.dmp.zst"]
+    assert names("PID.dmp.zst", ALL)[1] == "42_heap.dmp.zst"
+    assert names("a.zst") == ["a.zst"]
+
+
+def test_standard_output_is_one_file() -> None:
+    assert names("-") == ["-"]
+    with pytest.raises(UsageError, match="one file for several dumps"):
+        names("-", ALL)

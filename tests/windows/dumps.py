@@ -130,8 +130,8 @@ def test_the_file_holds_exactly_the_plan(
         threads = target.threads()
         plan = plan_of(target)
         image = prepared(target, plan)
-        image.write(target.memory, output.descriptor)
-        image.seal(output.descriptor, OWN)
+        image.write(target.memory, output)
+        image.seal(output, OWN)
         assert output.commit() >= plan.size
         live = [(start, target.memory.read(start, 64)) for start, _, _ in plan.ranges[::50]]
     assert image.warnings == []
@@ -166,8 +166,8 @@ def test_a_copy_is_written_after_the_stop(
     assert copy.read_into(0x1000, memoryview(buffer)) == 0
     done: list[int] = []
     with WindowsBackend().output(str(path), overwrite=False) as output:
-        image.write(copy, output.descriptor, done.append)
-        image.seal(output.descriptor, OWN)
+        image.write(copy, output, done.append)
+        image.seal(output, OWN)
         output.commit()
     copy.close()
     assert done[-1] == path.stat().st_size
@@ -244,8 +244,8 @@ def test_a_comment_streams_and_an_exception(
             exception=exception,
         )
         image = prepared(target, sparse_plan(target))
-        image.write(target.memory, output.descriptor)
-        image.seal(output.descriptor, OWN)
+        image.write(target.memory, output)
+        image.seal(output, OWN)
         output.commit()
     assert image.warnings == []
     with opened(path) as dump:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class LinuxBackend:
     """Files and limits."""
 
+    sequential = True
     output_error = staticmethod(output_error)
     free_space = staticmethod(free_space)
 

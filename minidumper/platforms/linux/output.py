@@ -47,6 +47,16 @@ class OutputFile:
     ) -> None:
         self.close()
 
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write all of `data`.
+
+        Raises:
+            OSError: the disk is full, or failed.
+        """
+        while data:
+            count = os.pwrite(self.descriptor, data, offset)
+            data, offset = data[count:], offset + count
+
     def commit(self) -> int:
         """Bring the bytes to the disk and give the file its name; returns its blocks (bytes).
 

@@ -21,12 +21,13 @@ from ...errors import (
     UnsupportedTargetError,
 )
 from ...formats.context import amd64_context
+from ...formats.elfnotes import CoreNotes, CoreThread, MappedFile, ProcessInfo
+from ...images.core import CoreImage, diagnostics
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
 from ...report import ExceptionInfo
 from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from . import access, libc, procfs
-from .capture import CoreImage
 from .ptrace import Keeper, Tracer
 
 _USER_REGS = 27 * 8  # struct user_regs_struct, sys/user.h
@@ -279,7 +280,30 @@ class LinuxProcess:
     ) -> CoreImage:
         """Lay out an ELF core; only inside `stopped()`."""
         return CoreImage(
-            self, plan, regions, threads, runtime_base=runtime_base, exception=exception
+            self,
+            plan,
+            regions,
+            self._notes(regions, threads),
+            diagnostics=diagnostics(runtime_base, exception),
+            comment=self.comment,
+            has_ended=self.has_ended,
+        )
+
+    def _notes(self, regions: Sequence[VmRegion], threads: Sequence[ThreadInfo]) -> CoreNotes:
+        return CoreNotes(
+            process=ProcessInfo(
+                pid=self.status.namespace_pid,  # as the threads' ids are
+                ppid=self.status.ppid,
+                uid=self.status.uid,
+                gid=self.status.gid,
+                name=self.status.name,
+                args=" ".join(self.arguments()),
+            ),
+            auxv=procfs.parse_auxv(self.auxv()),
+            files=[
+                MappedFile(r.start, r.end, r.offset, r.file_path) for r in regions if r.file_path
+            ],
+            threads=[CoreThread(t.tid, t.regsets, t.siginfo, t.signal) for t in threads],
         )
 
     def _resident_runs(self, span: MemoryRange) -> Sequence[MemoryRange]:

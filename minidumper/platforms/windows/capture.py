@@ -20,7 +20,7 @@ from ...formats.minidump_reader import read_minidump
 from ...formats.minidump_writer import MinidumpLayout, layout
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange, Reason, joined, subtract
-from ...target import MemoryCopied, MemoryReader, ThreadInfo, VmRegion
+from ...target import MemoryCopied, MemoryReader, Output, ThreadInfo, VmRegion
 from . import arguments, dbghelp
 from .arguments import ExceptionArguments, StreamArguments
 from .planhandler import PlanHandler
@@ -97,7 +97,7 @@ class MinidumpImage:
     def write(
         self,
         source: MemoryReader | MemoryCopied,
-        descriptor: int,
+        output: Output,
         progress: Progress | None = None,
     ) -> None:
         """Write all but the own stream: from a copy, or else only inside `stopped()`.
@@ -108,20 +108,20 @@ class MinidumpImage:
             MemoryFaultError: GC heap memory cannot be read.
             TargetExitedError: the process ended meanwhile.
         """
-        sink = FileSink(descriptor)
+        sink = FileSink(output.descriptor)
         if isinstance(source, MemorySink):
             source.write(sink, progress)
         else:
             self._take(sink, source, progress)
         self.file_size = sink.size
 
-    def seal(self, descriptor: int, own: Mapping[str, object]) -> None:
+    def seal(self, output: Output, own: Mapping[str, object]) -> None:
         """Write the own stream, once all is known that it tells.
 
         Raises:
             CaptureError: it tells too much.
         """
-        sink = FileSink(descriptor)
+        sink = FileSink(output.descriptor)
         if self._native:
             streams, plan = self._native
             plan = plan.with_streams(dataclasses.replace(streams, own=own))

@@ -69,6 +69,16 @@ class OutputFile:
     ) -> None:
         self.close()
 
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write all of `data`.
+
+        Raises:
+            OSError: the disk is full, or failed.
+        """
+        os.lseek(self.descriptor, offset, os.SEEK_SET)
+        while data:
+            data = data[os.write(self.descriptor, data) :]
+
     def commit(self) -> int:
         """Bring the bytes to the disk and give the file its name; returns its size there (bytes).
 

@@ -1,31 +1,28 @@
-"""An ELF core of a held process: what goes where, then its bytes."""
+"""An ELF core of what holds still: what goes where, then its bytes, in the file's order."""
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
-from ...errors import MemoryFaultError, TargetExitedError
-from ...formats.elf import PF_R
-from ...formats.elfcore import (
+from ..errors import MemoryFaultError, TargetExitedError
+from ..formats.elf import PF_R
+from ..formats.elfcore import (
     SPECIAL_DIAG_INFO_ADDRESS,
     CoreLayout,
+    LoadSegment,
     flags_of,
     layout,
     special_diag_info,
 )
-from ...formats.elfnotes import CoreNotes, CoreThread, MappedFile, ProcessInfo
-from ...plan import CaptureWarning, DumpPlan
-from ...ranges import PAGE_SIZE, MemoryRange, Reason, joined
-from ...report import ExceptionInfo
-from ...target import ThreadInfo, VmRegion
-from . import procfs
+from ..formats.elfnotes import CoreNotes
+from ..plan import CaptureWarning, DumpPlan
+from ..ranges import PAGE_SIZE, MemoryRange, Reason, joined
+from ..report import ExceptionInfo
+from ..target import Output, Target, VmRegion
 from .copying import MemoryCopy, PageSource, Piece, Progress, copy_pieces
-
-if TYPE_CHECKING:
-    from .process import LinuxProcess
 
 MAX_LOAD_SEGMENTS = 8_000
 """ClrMD opens at most 10,000 program headers (DataTargetLimits.MaxElfProgramHeaders)."""
@@ -35,7 +32,7 @@ MAX_LOAD_SEGMENTS = 8_000
 _EXCEPTION_RECORD = struct.Struct("<IIQQI4xQ112x")
 
 _RECORD_OFFSET = 64  # in the page of diagnostics, behind all that it says itself
-_SPARE = 64 << 10  # bytes kept free for what the own note learns while copying
+_OWN_SIZE = 64 << 10  # bytes at the end for the own note, which is written last
 
 
 class CoreImage:
@@ -43,25 +40,28 @@ class CoreImage:
 
     def __init__(
         self,
-        process: LinuxProcess,
+        target: Target,
         plan: DumpPlan,
         regions: Sequence[VmRegion],
-        threads: Sequence[ThreadInfo],
+        notes: CoreNotes,
         *,
-        runtime_base: int,
-        exception: ExceptionInfo | None,
+        diagnostics: bytes,
+        comment: str = "",
+        has_ended: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Lay it out: `diagnostics` is the page for readers, `has_ended` explains failed reads."""
         self.warnings: list[CaptureWarning] = []
-        self._process = process
+        self._pid = target.pid
+        self._has_ended = has_ended
+        self._comment = comment
         self._plan = plan
-        self._notes = _notes(process, regions, threads)
         segments = _load_segments(joined(plan.ranges), regions)
-        self._diagnostics = _diagnostics(runtime_base, exception)
+        self._diagnostics = diagnostics
         page = (SPECIAL_DIAG_INFO_ADDRESS, SPECIAL_DIAG_INFO_ADDRESS + PAGE_SIZE, PF_R)
         if all(end <= page[0] or start >= page[1] for start, end, _ in segments):
             segments = sorted([*segments, page])
-        self._layout: CoreLayout = layout(self._notes, segments, spare=_SPARE)
-        self.pieces = list(_pieces(process, regions, self._layout))
+        self._layout: CoreLayout = layout(notes, segments, own_size=_OWN_SIZE)
+        self.pieces = list(_pieces(target, regions, self._layout))
         self.file_size = self._layout.file_size
         """Apparent bytes of the file."""
         self.data_size = sum(piece.size for piece in self.pieces)
@@ -75,7 +75,7 @@ class CoreImage:
         """
         return MemoryCopy(source, self.pieces, self._failed)
 
-    def write(self, source: PageSource, descriptor: int, progress: Progress | None = None) -> None:
+    def write(self, source: PageSource, output: Output, progress: Progress | None = None) -> None:
         """Write all but the own note.
 
         Raises:
@@ -83,29 +83,36 @@ class CoreImage:
             MemoryFaultError: GC heap memory cannot be read.
             TargetExitedError: the process ended meanwhile.
         """
-        os.pwrite(descriptor, self._layout.header, 0)
-        os.ftruncate(descriptor, self.file_size)
-        for segment in self._layout.segments:
-            if segment.start == SPECIAL_DIAG_INFO_ADDRESS:
-                os.pwrite(descriptor, self._diagnostics, segment.offset)
-        copy_pieces(source, self.pieces, descriptor, failed=self._failed, progress=progress)
-
-    def seal(self, descriptor: int, own: Mapping[str, object]) -> None:
-        """Write the own note, once all is known that it tells."""
-        comment = self._process.comment
-        notes = CoreNotes(
-            process=self._notes.process,
-            auxv=self._notes.auxv,
-            files=self._notes.files,
-            threads=self._notes.threads,
-            own=({"comment": comment} if comment else {}) | dict(own),
+        output.put(0, memoryview(self._layout.header))
+        page = next((s for s in self._layout.segments if _is_page(s)), None)
+        split = bisect_left(self.pieces, page.offset if page else 0, key=attrgetter("offset"))
+        done = copy_pieces(
+            source, self.pieces[:split], output.put, failed=self._failed, progress=progress
         )
-        os.pwrite(descriptor, self._layout.with_notes(notes).header, 0)
+        if page:
+            output.put(page.offset, memoryview(self._diagnostics))
+        copy_pieces(
+            source,
+            self.pieces[split:],
+            output.put,
+            failed=self._failed,
+            progress=(lambda size: progress(done + size)) if progress else None,
+        )
+
+    def seal(self, output: Output, own: Mapping[str, object]) -> None:
+        """Write the own note, once all is known that it tells.
+
+        Raises:
+            CaptureError: it tells too much.
+        """
+        comment = {"comment": self._comment} if self._comment else {}
+        note = self._layout.own_note({**comment, **own})
+        output.put(self._layout.own_offset, memoryview(note))
 
     def _failed(self, address: int, size: int) -> None:
         """Judge bytes that could not be read: the GC heap is hard, the rest a warning."""
-        if self._process.has_ended():
-            pid = self._process.pid
+        if self._has_ended():
+            pid = self._pid
             raise TargetExitedError(f"process {pid} ended while it was being dumped", pid=pid)
         for start, end, reasons in self._plan.ranges:
             if start < address + size and address < end and reasons & Reason.GC_HEAP:
@@ -119,7 +126,7 @@ class CoreImage:
         )
 
 
-def _diagnostics(runtime_base: int, exception: ExceptionInfo | None) -> bytes:
+def diagnostics(runtime_base: int, exception: ExceptionInfo | None) -> bytes:
     """The page for readers; with the record of a managed exception as the runtime would raise it.
 
     A signal has its own record, NT_SIGINFO.
@@ -131,25 +138,6 @@ def _diagnostics(runtime_base: int, exception: ExceptionInfo | None) -> bytes:
     hresult = exception.hresult & 0xFFFFFFFFFFFFFFFF
     record = _EXCEPTION_RECORD.pack(int(exception.code, 16), 0, 0, 0, 1, hresult)
     return page[:_RECORD_OFFSET] + record + page[_RECORD_OFFSET + len(record) :]
-
-
-def _notes(
-    process: LinuxProcess, regions: Sequence[VmRegion], threads: Sequence[ThreadInfo]
-) -> CoreNotes:
-    status = process.status
-    return CoreNotes(
-        process=ProcessInfo(
-            pid=status.namespace_pid,  # as the threads' ids are, see LinuxProcess
-            ppid=status.ppid,
-            uid=status.uid,
-            gid=status.gid,
-            name=status.name,
-            args=" ".join(process.arguments()),
-        ),
-        auxv=procfs.parse_auxv(process.auxv()),
-        files=[MappedFile(r.start, r.end, r.offset, r.file_path) for r in regions if r.file_path],
-        threads=[CoreThread(t.tid, t.regsets, t.siginfo, t.signal) for t in threads],
-    )
 
 
 def _load_segments(
@@ -181,10 +169,15 @@ def _load_segments(
     return merged
 
 
-def _pieces(process: LinuxProcess, regions: Sequence[VmRegion], where: CoreLayout) -> list[Piece]:
+def _pieces(target: Target, regions: Sequence[VmRegion], where: CoreLayout) -> Iterator[Piece]:
     """What has to be read; the rest of each segment stays a hole in the file."""
-    return [
-        Piece(run.start, run.size, offset + run.start - start)
-        for start, end, _, offset in where.segments
-        for run in process.resident(regions, MemoryRange(start, end))
-    ]
+    for segment in where.segments:
+        if not _is_page(segment):
+            shift = segment.offset - segment.start
+            for run in target.resident(regions, MemoryRange(segment.start, segment.end)):
+                yield Piece(run.start, run.size, run.start + shift)
+
+
+def _is_page(segment: LoadSegment) -> bool:
+    """Whether this is the page that tells readers where the runtime is."""
+    return segment.start == SPECIAL_DIAG_INFO_ADDRESS

@@ -5,10 +5,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import mmap
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from ..target import MemoryCopied, MemoryReader
 
 BUFFER_SIZE = 2 << 20
 """Bytes read and written at once: they stay in the processor's cache.
@@ -20,6 +21,10 @@ Progress = Callable[[int], None]
 """Called with the number of bytes written so far."""
 
 
+Put = Callable[[int, memoryview], None]
+"""Takes bytes for an offset of the file."""
+
+
 class Piece(NamedTuple):
     """`size` bytes at `address` of the target that belong at `offset` of the file."""
 
@@ -28,21 +33,19 @@ class Piece(NamedTuple):
     offset: int
 
 
-class PageSource(Protocol):
-    """Where the bytes come from: the live target, or a copy of it in memory."""
-
-    def read_into(self, address: int, buffer: memoryview) -> int: ...
+PageSource = MemoryReader | MemoryCopied
+"""Where the bytes come from: a target, or a copy of it in memory."""
 
 
 def copy_pieces(
     source: PageSource,
     pieces: Iterable[Piece],
-    descriptor: int,
+    put: Put,
     *,
     failed: Callable[[int, int], None],
     progress: Progress | None = None,
 ) -> int:
-    """Write `pieces` to the file; returns the bytes written.
+    """Hand `pieces` to `put`; returns the bytes written.
 
     `failed(address, size)` is called for bytes that cannot be read: it raises, or they stay zero.
 
@@ -54,7 +57,7 @@ def copy_pieces(
     buffer = memoryview(mmap.mmap(-1, BUFFER_SIZE))
     for batch in _batches(pieces):
         _fill(source, batch, buffer, failed)
-        _write(batch, buffer, descriptor)
+        _write(batch, buffer, put)
         written += sum(piece.size for piece in batch)
         if progress:
             progress(written)
@@ -94,22 +97,16 @@ def _fill(
         at += size
 
 
-def _write(batch: Sequence[Piece], buffer: memoryview, descriptor: int) -> None:
+def _write(batch: Sequence[Piece], buffer: memoryview, put: Put) -> None:
     """Write a filled buffer; pieces that touch in the file go out together."""
     start = at = 0
     offset = batch[0].offset
     for piece in batch:
         if piece.offset != offset + at - start:
-            _write_all(descriptor, buffer[start:at], offset)
+            put(offset, buffer[start:at])
             start, offset = at, piece.offset
         at += piece.size
-    _write_all(descriptor, buffer[start:at], offset)
-
-
-def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        count = os.pwrite(descriptor, data, offset)
-        data, offset = data[count:], offset + count
+    put(offset, buffer[start:at])
 
 
 class MemoryCopy:

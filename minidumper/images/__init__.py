@@ -1,0 +1,1 @@
+"""Dumps as bytes: what goes where, and ways out for it."""
