@@ -38,7 +38,8 @@ def examine(process: int | None = None, dac: Sequence[Path] = ()) -> Iterator[Ga
         UnsupportedTargetError: minidumper does not run on this system.
     """
     closed = False
-    for item in platforms.process_gates(process) if process else platforms.own_gates():
+    gates = platforms.own_gates() if process is None else platforms.process_gates(process)
+    for item in gates:
         closed |= item.state is State.FAILED
         yield item
     if process is None:

@@ -22,7 +22,7 @@ internal static class Assemblies
             {
                 (string version, string product) = VersionsOf(module, reader);
                 json.WriteStartArray();
-                json.WriteStringValue(module.Name);
+                json.WriteStringValue(module.Name ?? "");
                 json.WriteNumberValue(module.ImageBase);
                 json.WriteStringValue(version);
                 json.WriteStringValue(product);

@@ -122,4 +122,4 @@ def _threads(info: DumpInfo) -> Iterator[tuple[str, str]]:
 def _modules(info: DumpInfo) -> Iterator[tuple[str, str, str]]:
     for module in info.modules:
         key = module.version or module.build_id or "-"
-        yield f"0x{module.base:x}", key, module.path
+        yield f"0x{module.base:x}", key, module.path or "(in memory)"

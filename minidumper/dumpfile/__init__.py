@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,8 @@ def open_bytes(path: str | os.PathLike[str]) -> DumpBytes:
     """
     name = os.fspath(path)
     try:
+        if not stat.S_ISREG(os.stat(name).st_mode):  # a pipe would be waited for
+            raise DumpFormatError(f"cannot open {name}: it is not a file", path=name)
         file = open(name, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
     except OSError as err:
         raise DumpFormatError(f"cannot open {name}: {err.strerror}", path=name) from err
@@ -61,6 +64,8 @@ def _named(path: str, file: DumpBytes) -> Iterator[None]:
         yield
     except BaseException as err:
         file.close()
+        if isinstance(err, OSError):
+            raise DumpFormatError(f"cannot read {path}: {err.strerror}", path=path) from err
         if isinstance(err, DumpFormatError):
             raise DumpFormatError(
                 f"{path}: {err}", path=path, offset=err.offset, hint=err.hint

@@ -76,10 +76,11 @@ def _modules(dump: DumpFile, assemblies: Sequence[Assembly]) -> list[ModuleRow]:
     """The modules of the file, and assemblies that are none: of a bundle, or made in memory."""
     rows = {row.path: row for row in (_module(dump, module) for module in dump.modules())}
     for path, base, version, product in assemblies:
-        row = rows.get(path) or ModuleRow(path, base, base)
+        key = path or f"0x{base:x}"  # without a file there is no path
+        row = rows.get(key) or ModuleRow(path, base, base)
         # What follows a plus sign is the commit that it was built from (semver.org, 10).
         shown = row.version or product.partition("+")[0] or version
-        rows[path] = row._replace(version=shown, assembly_version=version)
+        rows[key] = row._replace(version=shown, assembly_version=version)
     return sorted(rows.values(), key=lambda row: row.base)
 
 

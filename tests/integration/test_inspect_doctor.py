@@ -250,6 +250,7 @@ def test_bitness(tmp_path: Path) -> None:
 def test_exists() -> None:
     verdict = doctor(99_999_999)
     assert (verdict.code, verdict.closed()[0]) == (3, "exists")
+    assert doctor(0).code == 3
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     try:

@@ -156,6 +156,8 @@ def bad_files(folder: Path) -> dict[str, Path]:
         "text": b"not a dump\n" * 10,
         "magic": b"\x7fELF",
         "minidump-magic": b"MDMP",
+        "zstd": b"\x28\xb5\x2f\xfd" + bytes(range(256)),
+        "gzip": b"\x1f\x8b\x08" + bytes(range(256)),
         "program": whole[:16] + b"\x03\0" + whole[18:],
         "32-bit": whole[:4] + b"\1" + whole[5:],
         "arm": whole[:18] + b"\xb7\0" + whole[20:],
@@ -171,12 +173,17 @@ def bad_files(folder: Path) -> dict[str, Path]:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     (folder / "folder").mkdir()
-    return {name: folder / name for name in (*contents, "folder", "missing")}
+    if hasattr(os, "mkfifo"):  # which nobody ever writes into
+        os.mkfifo(folder / "pipe")
+    return {name: folder / name for name in (*contents, "folder", "missing", "pipe")}
 
 
-def test_what_is_no_dump_gives_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("reader", ["info", "regions", "heapstat", "verify"])
+def test_what_is_no_dump_gives_one_line(
+    reader: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, path in bad_files(tmp_path).items():
-        assert main.run(["info", str(path)]) == 1, name
+        assert main.run([reader, str(path)]) == 1, name
         told = capsys.readouterr()
         assert not told.out, name
         assert told.err.startswith(f"minidumper: error: {path}: ") or (
