@@ -76,6 +76,28 @@ def test_a_process_of_another_size_of_pointers_or_none_at_all(
     assert main.run(["-mh", "99999996"]) == 3
 
 
+def test_a_process_that_nobody_may_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A security descriptor that lets nobody in (SDDL), DACL_SECURITY_INFORMATION.
+    code = """
+import ctypes, sys
+from ctypes import byref, c_uint32, c_void_p, c_wchar_p
+advapi32 = ctypes.WinDLL("advapi32")
+descriptor = c_void_p()
+advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
+    c_wchar_p("D:P"), 1, byref(descriptor), None
+)
+print(advapi32.SetKernelObjectSecurity(c_void_p(-1), c_uint32(4), descriptor), flush=True)
+sys.stdin.read()
+"""
+    with python(code) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        assert main.run(["-ma", str(process.pid), str(tmp_path)]) == 4
+        assert "access denied\nhint: " in capsys.readouterr().err
+        assert process.poll() is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_host_there_are_no_heap_dumps_but_all_others(
     target: Running,
     tmp_path: Path,

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from minidump.minidumpfile import MinidumpFile
@@ -35,7 +36,7 @@ from minidumper.platforms.windows.backend import WindowsBackend
 from minidumper.platforms.windows.capture import MinidumpImage
 from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
-from minidumper.platforms.windows.sinks import Sink
+from minidumper.platforms.windows.sinks import MemorySink, Sink
 from minidumper.ranges import MemoryRange, Reason, ReasonedRange, joined
 from minidumper.writer import DumpWriter, write_dump
 from tests.support.targets import Running
@@ -109,7 +110,7 @@ def planned(plan: DumpPlan) -> Segments:
     return joined_pairs((r.start, r.end) for r in plan.ranges)
 
 
-def own_stream(path: Path) -> object:
+def own_stream(path: Path) -> Any:
     with open(path, "rb") as file:
         (stream,) = [s for s in read_minidump(file).directory if s.type == OWN_STREAM]
         file.seek(stream.offset)
@@ -176,6 +177,55 @@ def test_a_copy_is_written_after_the_stop(
         assert dump.get_reader().read(first, 64) == buffer
 
 
+class Pipe:
+    """An output that goes forward alone."""
+
+    descriptor = -1
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._file = open(path, "wb")  # noqa: SIM115 - closed in __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put(self, offset: int, data: memoryview) -> None:
+        assert offset == self._file.tell()
+        self._file.write(data)
+
+    def commit(self) -> int:
+        return self._file.tell()
+
+
+@pytest.mark.parametrize("way", ["dbghelp", "native", "copy", "fallback"])
+def test_a_dump_goes_into_a_pipe(
+    target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    target.options = DumpOptions(writer="native" if way == "native" else "")
+    if way == "fallback":
+        monkeypatch.setattr(capture, "PlanHandler", Forgetful)
+    path = tmp_path / "dump.dmp"
+    with target.stopped(), Pipe(path) as pipe:
+        plan = sparse_plan(target)
+        image = prepared(target, plan)
+        source = image.copy(target.memory) if way == "copy" else target.memory
+        image.write(source, pipe)
+        image.seal(pipe, OWN)
+        live = [(start, target.memory.read(start, 64)) for start, _, _ in plan.ranges[::50]]
+        if isinstance(source, MemorySink):
+            source.close()
+    assert [warning.stage for warning in image.warnings] == ["dbghelp"] * (way == "fallback")
+    assert segments(path) == planned(plan)
+    assert own_stream(path)["mode"] == "heap"
+    with opened(path) as dump:
+        reader = dump.get_reader()
+        assert [reader.read(start, 64) for start, _ in live] == [data for _, data in live]
+        assert any(m.name.endswith("coreclr.dll") for m in dump.modules.modules)
+
+
 class Forgetful(PlanHandler):
     """Loses the last range, as dbghelp does with ranges beyond its lists."""
 
@@ -214,9 +264,6 @@ def test_dbghelp_is_never_searched_for() -> None:
 def test_an_exception_in_a_callback_reaches_the_caller(
     program: Running, target: WindowsProcess, tmp_path: Path
 ) -> None:
-    class Enough(Exception):
-        pass
-
     def progress(done: int, total: int) -> None:
         if done > total // 2:
             raise Enough
@@ -299,6 +346,26 @@ def test_a_callback_decides(target: WindowsProcess, tmp_path: Path) -> None:
         chooser.seen
     )
     assert types.IoWriteAllCallback not in chooser.seen
+
+
+class Enough(Exception):
+    """What a callback raises."""
+
+
+@pytest.mark.parametrize("method", ["module", "include_vm_region"])
+def test_what_a_callback_raises_reaches_the_caller(
+    program: Running, target: WindowsProcess, tmp_path: Path, method: str
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise Enough
+
+    handler = CallbackHandler()
+    setattr(handler, method, refuse)
+    writer = DumpWriter("full", callback=handler)
+    with pytest.raises(Enough):
+        writer.write(target, str(tmp_path / "dump.dmp"))
+    assert list(tmp_path.iterdir()) == []
+    assert program.alive()
 
 
 class Canceller(CallbackHandler):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..._version import __version__
 from ...dbghelp import MINIDUMP_TYPE
 from ...errors import (
     CaptureError,
@@ -23,6 +24,8 @@ from ...ranges import MemoryRange, Reason, joined, subtract
 from ...target import MemoryCopied, MemoryReader, Output, ThreadInfo, VmRegion
 from . import arguments, dbghelp
 from .arguments import ExceptionArguments, StreamArguments
+from .forward import ForwardSink, described
+from .memory import OwnMemory
 from .planhandler import PlanHandler
 from .sinks import FileSink, MemorySink, Sink
 from .streams import collect_streams
@@ -79,14 +82,10 @@ class MinidumpImage:
         """The dump in our own memory; only inside `stopped()`.
 
         Raises:
+            InsufficientMemoryError: the system does not give so much memory.
             CaptureError, MemoryFaultError, TargetExitedError: as `write`.
         """
-        sink = MemorySink(
-            self.data_size
-            + _HEAD
-            + _THREAD_SIZE * len(self._threads)
-            + _REGION_SIZE * (len(self._regions) + len(self._ranges))
-        )
+        sink = MemorySink(OwnMemory(self.data_size + self._head_limit()))
         try:
             self._take(sink, source, None)
         except BaseException:
@@ -108,7 +107,8 @@ class MinidumpImage:
             MemoryFaultError: GC heap memory cannot be read.
             TargetExitedError: the process ended meanwhile.
         """
-        sink = FileSink(output.descriptor)
+        only_forward = output.descriptor < 0
+        sink = ForwardSink(output.put) if only_forward else FileSink(output.descriptor)
         if isinstance(source, MemorySink):
             source.write(sink, progress)
         else:
@@ -118,9 +118,13 @@ class MinidumpImage:
     def seal(self, output: Output, own: Mapping[str, object]) -> None:
         """Write the own stream, once all is known that it tells.
 
+        Where there is no way back, it tells no more than was known before the memory.
+
         Raises:
             CaptureError: it tells too much.
         """
+        if output.descriptor < 0:
+            return
         sink = FileSink(output.descriptor)
         if self._native:
             streams, plan = self._native
@@ -134,6 +138,11 @@ class MinidumpImage:
                 stage="layout",
             )
         sink.put(self._own.offset, memoryview(text.ljust(self._own.size)))
+
+    def _head_limit(self) -> int:
+        """Bytes that the file may take beside its memory."""
+        regions = len(self._regions) + len(self._ranges)
+        return _HEAD + _THREAD_SIZE * len(self._threads) + _REGION_SIZE * regions
 
     def _take(
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
@@ -150,34 +159,62 @@ class MinidumpImage:
             )
             sink.clear()
         self._natively(sink, source, progress)
-        missing = self._missing(sink)
+        missing = [] if isinstance(sink, ForwardSink) else self._missing(sink)
         if missing:
-            raise CaptureError(f"the dump lacks {_described(missing)}", stage="write")
+            raise CaptureError(f"the dump lacks {described(missing)}", stage="write")
 
     def _by_dbghelp(self, sink: Sink, progress: Progress | None) -> str:
         """Why the file cannot stay as dbghelp wrote it, "" where it can."""
+        callback = self._options.callback  # may leave out what it likes, and end the dump
+        forward = sink if isinstance(sink, ForwardSink) else None
+        try:
+            if forward:
+                forward.expect(self._without_memory(), () if callback else self._ranges)
+            self._call_dbghelp(self._ranges, sink, progress)
+            if forward:
+                forward.finish()
+            missing = [] if forward else self._missing(sink)
+        except (CaptureError, DumpFormatError) as err:
+            if callback or (forward and forward.begun):
+                raise
+            return str(err)
+        return f"it left out {described(missing)}" if missing and not callback else ""
+
+    def _without_memory(self) -> bytes:
+        """What dbghelp writes of the target when none of its memory is wanted."""
+        sink = MemorySink(OwnMemory(self._head_limit()))
+        try:
+            self._call_dbghelp([], sink, None)
+            with sink.reader() as file:
+                return file.read()
+        finally:
+            sink.close()
+
+    def _call_dbghelp(
+        self, ranges: Sequence[MemoryRange], sink: Sink, progress: Progress | None
+    ) -> None:
         options = self._options
-        own = b"{}".ljust(_SPARE)  # JSON, which allows the spaces
+        # JSON, which allows the spaces.
+        own = json.dumps(self._first_word()).encode().ljust(_SPARE)
         streams = StreamArguments([*arguments.streams(options), (OWN_STREAM, own)])
         exception = ExceptionArguments(options.exception) if options.exception else None
-        try:
-            dbghelp.write_dump(
-                options.dbghelp,
-                self._process.handle,
-                self._process.pid,
-                FLAGS,
-                PlanHandler(self._ranges, sink, self._within(progress), options.callback),
-                streams=streams.information,
-                exception=exception.information if exception else None,
-            )
-            missing = self._missing(sink)
-        except (CaptureError, DumpFormatError) as err:
-            if options.callback:
-                raise  # which may have wanted it so
-            return str(err)
-        if options.callback:
-            return ""  # it may have left out what it likes
-        return f"it left out {_described(missing)}" if missing else ""
+        dbghelp.write_dump(
+            options.dbghelp,
+            self._process.handle,
+            self._process.pid,
+            FLAGS,
+            PlanHandler(ranges, sink, self._within(progress), options.callback),
+            streams=streams.information,
+            exception=exception.information if exception else None,
+        )
+
+    def _first_word(self) -> dict[str, object]:
+        """What the own stream tells until it is sealed."""
+        return {
+            "version": __version__,
+            "mode": self._plan.mode.value,
+            "pid": self._process.pid,
+        }
 
     def _natively(
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
@@ -187,6 +224,7 @@ class MinidumpImage:
             comment=self._options.comment,
             user_streams=self._options.user_streams,
             exception=self._options.exception,
+            own=self._first_word(),
         )
         plan = layout(streams, self._ranges, timestamp=int(time.time()), spare=_SPARE)
         self._native = streams, plan
@@ -246,9 +284,3 @@ class MinidumpImage:
     def _raise_exited(self) -> None:
         pid = self._process.pid
         raise TargetExitedError(f"process {pid} ended while it was being dumped", pid=pid)
-
-
-def _described(ranges: Sequence[MemoryRange]) -> str:
-    size = sum(part.size for part in ranges)
-    first = ranges[0]
-    return f"{size} bytes in {len(ranges)} ranges, the first 0x{first.start:x}-0x{first.end:x}"

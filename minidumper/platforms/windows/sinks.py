@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol, cast
@@ -62,14 +61,22 @@ class FileSink:
         return open(self._descriptor, "rb", closefd=False)
 
 
+class Room(Protocol):
+    """Memory to put a dump into."""
+
+    view: memoryview
+
+    def close(self) -> None: ...
+
+
 class MemorySink:
     """A dump in our own memory, which can be read like the target itself once it is whole."""
 
-    def __init__(self, capacity: int) -> None:
-        """Take `capacity` bytes of memory; pages are used as they are filled."""
+    def __init__(self, room: Room) -> None:
+        """`room` is ours from then on."""
         self.size = 0
         self.segments: Sequence[MemorySegment] = ()
-        self._memory = mmap.mmap(-1, capacity)
+        self._room = room
 
     def put(self, offset: int, data: memoryview) -> None:
         """Keep `data`.
@@ -78,13 +85,13 @@ class MemorySink:
             CaptureError: the dump is larger than was foreseen.
         """
         end = offset + data.nbytes
-        if end > len(self._memory):
+        if end > self._room.view.nbytes:
             raise CaptureError(
-                f"the dump in memory needs more than the {len(self._memory)} bytes foreseen",
+                f"the dump in memory needs more than the {self._room.view.nbytes} bytes foreseen",
                 stage="copy",
                 hint="leave out --async",
             )
-        self._memory[offset:end] = data
+        self._room.view[offset:end] = data
         self.size = max(self.size, end)
 
     def clear(self) -> None:
@@ -93,15 +100,14 @@ class MemorySink:
 
     def reader(self) -> BinaryIO:
         """The dump from its start."""
-        return cast(BinaryIO, io.BufferedReader(_MemoryFile(self._memory, self.size)))
+        return cast(BinaryIO, io.BufferedReader(_MemoryFile(self._room.view[: self.size])))
 
-    def write(self, sink: FileSink, progress: Callable[[int], None] | None) -> None:
+    def write(self, sink: Sink, progress: Callable[[int], None] | None) -> None:
         """Give all bytes to another sink."""
-        with memoryview(self._memory) as view:
-            for at in range(0, self.size, _CHUNK):
-                sink.put(at, view[at : min(at + _CHUNK, self.size)])
-                if progress:
-                    progress(sink.size)
+        for at in range(0, self.size, _CHUNK):
+            sink.put(at, self._room.view[at : min(at + _CHUNK, self.size)])
+            if progress:
+                progress(sink.size)
 
     def read_into(self, address: int, buffer: memoryview) -> int:
         """Fill `buffer` from the segment that holds `address`; returns the bytes it had."""
@@ -109,22 +115,25 @@ class MemorySink:
             if start <= address < end:
                 at = offset + address - start
                 count = min(buffer.nbytes, end - address)
-                buffer[:count] = memoryview(self._memory)[at : at + count]
+                buffer[:count] = self._room.view[at : at + count]
                 return count
         return 0
 
     def close(self) -> None:
         """Give the memory back."""
-        self._memory.close()
+        self._room.close()
 
 
 class _MemoryFile(io.RawIOBase):
-    """A part of a memory mapping as a file."""
+    """Memory as a file."""
 
-    def __init__(self, memory: mmap.mmap, size: int) -> None:
+    def __init__(self, memory: memoryview) -> None:
         self._memory = memory
-        self._size = size
         self._at = 0
+
+    def close(self) -> None:
+        self._memory.release()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -133,13 +142,13 @@ class _MemoryFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._memory.nbytes}[whence]
         self._at = base + offset
         return self._at
 
     def readinto(self, buffer: Any) -> int:
         with memoryview(buffer).cast("B") as view:
-            count = max(0, min(view.nbytes, self._size - self._at))
+            count = max(0, min(view.nbytes, self._memory.nbytes - self._at))
             view[:count] = self._memory[self._at : self._at + count]
         self._at += count
         return count

@@ -46,9 +46,12 @@ WAIT_TIMEOUT = 258  # winerror.h
 
 # winnt.h: MEMORY_BASIC_INFORMATION
 MEM_COMMIT = 0x1000
+MEM_RESERVE = 0x2000
+MEM_RELEASE = 0x8000
 MEM_PRIVATE = 0x2_0000
 MEM_MAPPED = 0x4_0000
 PAGE_NOACCESS = 0x01
+PAGE_READWRITE = 0x04
 PAGE_GUARD = 0x100
 PROTECTION = {
     0x02: "r--",  # PAGE_READONLY
@@ -517,6 +520,8 @@ GetThreadDescription = _Status(
     "kernel32", "GetThreadDescription", c_int32, _HANDLE, POINTER(c_void_p)
 )
 LocalFree = _Plain("kernel32", "LocalFree", c_void_p, c_void_p)
+VirtualAlloc = _Function("kernel32", "VirtualAlloc", c_void_p, c_void_p, c_size_t, _DWORD, _DWORD)
+VirtualFree = _Function("kernel32", "VirtualFree", _BOOL, c_void_p, c_size_t, _DWORD)
 NtQueryInformationProcess = _Status(
     "ntdll",
     "NtQueryInformationProcess",
