@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from minidump.minidumpfile import MinidumpFile
 
 from minidumper import dumpinfo
 from minidumper.cli import main
 from minidumper.clr import client, host
 from minidumper.errors import HostRuntimeNotFoundError
+from minidumper.formats.minidump_reader import read_minidump
 from tests.support.targets import Running
 
 from .programs import DEBUGGERS, python, running
@@ -41,6 +46,20 @@ def test_each_writer_writes_each_mode(
         # Of the two, dbghelp alone counts the process's memory.
         streams = {content.name for content in info.contents}
         assert ("ProcessVmCountersStream" in streams) == (writer == "dbghelp")
+
+
+def test_a_dump_to_standard_output(target: Running) -> None:
+    command = [sys.executable, "-m", "minidumper", "-mh", "-o", "-", str(target.pid)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert b"heap dump of process" in done.stderr
+    dump = MinidumpFile.parse_buff(io.BytesIO(done.stdout))
+    memory = dump.memory_segments_64.memory_segments
+    last = memory[-1]
+    assert last.start_file_address + last.size == len(done.stdout)
+    read = read_minidump(io.BytesIO(done.stdout))
+    assert [s.start for s in read.segments] == [s.start_virtual_address for s in memory]
+    assert read.streams.own
+    assert read.streams.own["mode"] == "heap"
 
 
 def test_another_dbghelp(

@@ -12,7 +12,7 @@ from .output import OutputFile, free_space, output_error
 class WindowsBackend:
     """Files and limits."""
 
-    sequential = False
+    sequential = True
     output_error = staticmethod(output_error)
     free_space = staticmethod(free_space)
 

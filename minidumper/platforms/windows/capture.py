@@ -110,6 +110,8 @@ class MinidumpImage:
         only_forward = output.descriptor < 0
         sink = ForwardSink(output.put) if only_forward else FileSink(output.descriptor)
         if isinstance(source, MemorySink):
+            if only_forward:
+                self._seal(source, self._first_word())
             source.write(sink, progress)
         else:
             self._take(sink, source, progress)
@@ -123,9 +125,10 @@ class MinidumpImage:
         Raises:
             CaptureError: it tells too much.
         """
-        if output.descriptor < 0:
-            return
-        sink = FileSink(output.descriptor)
+        if output.descriptor >= 0:
+            self._seal(FileSink(output.descriptor), own)
+
+    def _seal(self, sink: Sink, own: Mapping[str, object]) -> None:
         if self._native:
             streams, plan = self._native
             plan = plan.with_streams(dataclasses.replace(streams, own=own))
@@ -214,6 +217,9 @@ class MinidumpImage:
             "version": __version__,
             "mode": self._plan.mode.value,
             "pid": self._process.pid,
+            "name": self._process.name,
+            "clr": dict(self._plan.clr),
+            "warnings": list(map(dataclasses.asdict, (*self._plan.warnings, *self.warnings))),
         }
 
     def _natively(
