@@ -173,6 +173,9 @@ def unpack_frame(packed: bytes, frame: Frame) -> bytes:
     """
     size = frame.end - frame.start
     try:
+        told = zstandard.frame_content_size(packed)  # as much is allocated; -1: it does not tell
+        if told not in (-1, size):
+            raise _damaged(frame.offset)
         data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
     except zstandard.ZstdError as err:
         raise DumpFormatError(f"damaged zstd frame: {err}", offset=frame.offset) from err

@@ -119,3 +119,13 @@ def test_the_table_is_that_of_the_format() -> None:
     assert seek_table([(10, 100), (20, 200)]).hex() == (
         "5e2a4d18190000000a0000006400000014000000c80000000200000000b1ea928f"
     )
+
+
+def test_a_frame_that_claims_a_terabyte_is_not_believed(packed: Path) -> None:
+    """RFC 8878, 3.1.1.1: a descriptor of 0xE0 says that eight bytes of content size follow."""
+    data = bytearray(packed.read_bytes())
+    data[4] |= 0xE0
+    data[5:13] = (1 << 40).to_bytes(8, "little")
+    packed.write_bytes(data)
+    with open_bytes(packed) as file, pytest.raises(DumpFormatError):
+        file.read(10)
