@@ -15,13 +15,17 @@ from typing import Any, NamedTuple
 
 from . import platforms
 from .dumpfile import open_dump
-from .plan import DumpMode, DumpPlan, describe
+from .plan import CaptureWarning, DumpMode, DumpPlan, describe
 from .planning import Planner
 from .ranges import MemoryRange, Reason, ReasonedRange, chunks, joined
 from .target import LiveTarget, Target, VmRegion
 
 REHEARSAL_S = 0.15
 """Seconds for a look at what the DAC reads; a dump takes longer and finds some MB more."""
+_SHORT = CaptureWarning(
+    "rehearsal", "a short look, so that a dump may hold some MB more of what the DAC reads"
+)
+
 _SAMPLE = 32 << 20
 """Bytes that are copied to measure the speed: 10 ms of memory."""
 _SAMPLE_CHUNK = 4 << 20
@@ -171,11 +175,17 @@ def map_process(
             pid=target.pid,
             mode=mode,
             rows=tuple(region_rows(target, regions, plan.ranges)),
-            warnings=(*describe((*target.warnings, *plan.warnings)),),
+            warnings=tuple(describe(_of_a_look((*target.warnings, *plan.warnings)))),
             facts=dict(plan.clr),
             stopped_s=stopped_s,
             estimate=_estimate(target, regions, plan, stopped_s),
         )
+
+
+def _of_a_look(warnings: Sequence[CaptureWarning]) -> Iterator[CaptureWarning]:
+    """That the rehearsal was cut off means something else here: a dump has the time."""
+    for warning in warnings:
+        yield _SHORT if warning.stage == "rehearsal" else warning
 
 
 def map_dump(

@@ -252,6 +252,8 @@ def test_dark_and_light(page: Browser) -> None:
 def test_a_phone_needs_no_sideways_scrolling(page: Browser) -> None:
     page.size(390, 844, phone=True)
     assert page.run("document.documentElement.scrollWidth") == 390
+    table = "document.querySelector('.scroll')"
+    assert page.run(f"{table}.scrollWidth - {table}.clientWidth") == 0
     assert page.run("getComputedStyle($('head').children[1]).display") == "none"
     page.run("(canvas.scrollIntoView(), 1)")
     x, y = point(page, 0.5, 1)
