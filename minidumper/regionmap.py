@@ -182,10 +182,9 @@ def map_process(
         )
 
 
-def _of_a_look(warnings: Sequence[CaptureWarning]) -> Iterator[CaptureWarning]:
+def _of_a_look(warnings: Sequence[CaptureWarning]) -> list[CaptureWarning]:
     """That the rehearsal was cut off means something else here: a dump has the time."""
-    for warning in warnings:
-        yield _SHORT if warning.stage == "rehearsal" else warning
+    return [_SHORT if warning.stage == "rehearsal" else warning for warning in warnings]
 
 
 def map_dump(
