@@ -25,8 +25,8 @@ from .target import Target, ThreadInfo, VmRegion
 MAX_BLOCKS = 7_000
 """Blocks of memory in a dump; ClrMD opens no core with more than 10,000 program headers."""
 
-THROW_HELPERS = ("CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW")
-"""Entries of every `throw` and `throw;` of managed code (corinfo.h); the object is in RDI."""
+LATE_SITE = "RhThrowEx"
+"""A method of .NET 9 and newer that all exceptions pass, made for the first one."""
 
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
@@ -196,6 +196,14 @@ class Planner:
         """See `ClrClient.exception`; empty where there is no runtime, too."""
         return self._client.exception(address=address, tid=tid) if self._client else {}
 
+    def late_throw_site(self) -> int:
+        """Where the runtime's own exceptions pass, too: there from the first exception on, else 0.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        return self._client.throw_sites(0, 0).get(LATE_SITE, 0) if self._client else 0
+
     def throw_sites(self) -> Mapping[str, int]:
         """Where the runtime's code throws, by the name of the JIT's helper.
 
@@ -212,7 +220,7 @@ class Planner:
         sites: dict[str, int] = {}
         for region in self._target.regions():
             if region.file_path == self.runtime.path and "x" in region.protection:
-                sites |= self._client.helpers(region.start, region.end, THROW_HELPERS)
+                sites |= self._client.throw_sites(region.start, region.end)
         return sites
 
     def _clipped(
@@ -227,6 +235,13 @@ class Planner:
             else:
                 out.append(item)
         return out
+
+    def open_again(self) -> None:
+        """Read a runtime anew that was not yet ready for it."""
+        assert self.runtime
+        assert self._client
+        with find_dac(self.runtime, self._search, self._root, user=self._user) as dac:
+            self._client.open_again(self.runtime, dac, self._skip)
 
     def _start(self) -> None:
         assert self.runtime is not None

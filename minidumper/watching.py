@@ -33,8 +33,8 @@ class EventKind(enum.Enum):
 class WatchEvent:
     """One event; what a kind does not tell is 0 or empty.
 
-    `number` is that of a signal, or a wait status (waitpid(2)). `address` and `method_table` are
-    those of an exception object.
+    `number` is that of a signal, a wait status (waitpid(2)) or the kind of a place. `address` and
+    `method_table` are those of an exception object.
     """
 
     kind: EventKind
@@ -54,6 +54,10 @@ class Verdict(enum.IntEnum):
     DISMISSED = 0
     MATCHES = 1
     BY_TEXT = 2
+
+
+THROW, RETHROW, EVERY_THROW = 0, 1, 2
+"""Kinds of places: the helpers for `throw` and for `throw;`, and one that every throw passes."""
 
 
 class Watcher(Protocol):
@@ -87,7 +91,7 @@ class Watcher(Protocol):
         texts: Sequence[str],
         excluded: Sequence[str],
     ) -> None:
-        """Tell exceptions thrown at `places` (addresses by kind).
+        """Tell exceptions thrown at `places`, addresses by kind, and at no others.
 
         Raises:
             CaptureError: the system lets us watch no address.

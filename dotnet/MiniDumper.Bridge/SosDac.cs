@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Runtime.InteropServices;
 using Microsoft.Diagnostics.Runtime;
 
@@ -144,6 +145,26 @@ internal sealed unsafe class SosDac : ComObject
 
     /// <summary>The enumerator of a method table's methods; null before .NET 9, where slots are numbers.</summary>
     public ComObject? MethodSlots(ulong methodTable) => _sos15?.Child(3, methodTable);
+
+    /// <summary>The entry points of a type's methods by their MethodDesc, from .NET 9 on.</summary>
+    public Dictionary<ulong, ulong> EntryPoints(ulong methodTable)
+    {
+        const int slotsAtOnce = 64;
+        Dictionary<ulong, ulong> found = [];
+        if (MethodSlots(methodTable) is not ComObject slots)
+            return found;
+
+        MethodSlot* items = stackalloc MethodSlot[slotsAtOnce];
+        uint fetched;
+        while (slots.Get(6, slotsAtOnce, items, &fetched) && fetched > 0) // Next
+        {
+            for (int i = 0; i < Math.Min(fetched, slotsAtOnce); i++)
+                found[items[i].MethodDesc] = items[i].EntryPoint;
+        }
+
+        slots.Release();
+        return found;
+    }
 
     /// <summary>The entry point in a numbered slot.</summary>
     public bool Slot(ulong methodTable, int slot, out ulong entryPoint)

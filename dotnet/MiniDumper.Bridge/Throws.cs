@@ -21,23 +21,35 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
     {
         Flush();
         ClrException? exception = address != 0
-            ? runtime.Heap.GetObject(address).AsException()
+            ? Exception(address)
             : Thread(threadId)?.CurrentException;
         return new Answer(Facts.Write(json => Write(json, exception)), []);
     }
 
-    /// <summary>Where the runtime throws: each JIT helper of `names` in the code of [start, end), as the DAC names them.</summary>
-    public Answer Helpers(ulong start, ulong end, HashSet<string> names) => new(
-        Facts.Write(json =>
+    /// <summary>
+    /// Where the code of [start, end), the runtime's, throws: by the names of the JIT's helpers, which every throw
+    /// statement calls. From .NET 9 on every exception, the runtime's own too, passes RhThrowEx of the core library
+    /// instead, once the first one has made its entry point, which native code calls from then on.
+    /// </summary>
+    public Answer Sites(ulong start, ulong end)
+    {
+        Flush();
+        return new Answer(Facts.Write(json =>
         {
-            Flush();
-            for (ulong at = start; at < end; at += HelperAlignment)
+            HashSet<string> names = ["CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW"];
+            if (EntryPoint("System.Runtime.EH", "RhThrowEx") is ulong entry and not 0)
+            {
+                names.Remove("CORINFO_HELP_THROW");
+                json.WriteNumber("RhThrowEx", entry);
+            }
+
+            for (ulong at = start; at < end && names.Count > 0; at += HelperAlignment)
             {
                 if (sos.HelperName(at) is { } name && names.Remove(name))
                     json.WriteNumber(name, at);
             }
-        }),
-        []);
+        }), []);
+    }
 
     /// <summary>Reads what a reader of the dump will want of an exception, and of those inside it.</summary>
     public static void Read(ClrException? exception)
@@ -79,6 +91,25 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
 
         json.WriteEndArray();
     }
+
+    private ulong EntryPoint(string typeName, string methodName)
+    {
+        ClrType? type = runtime.BaseClassLibrary.GetTypeByName(typeName);
+        if (type is null)
+            return 0;
+
+        Dictionary<ulong, ulong> entryPoints = sos.EntryPoints(type.MethodTable);
+        foreach (ClrMethod method in type.Methods)
+        {
+            if (method.Name == methodName)
+                return entryPoints.GetValueOrDefault(method.MethodDesc);
+        }
+
+        return 0;
+    }
+
+    private ClrException? Exception(ulong address) =>
+        runtime.Heap.GetObject(address) is { IsException: true } thrown ? thrown.AsException() : null;
 
     private ClrThread? Thread(uint id)
     {

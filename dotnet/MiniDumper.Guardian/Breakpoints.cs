@@ -10,6 +10,15 @@ namespace MiniDumper.Guardian;
 /// </summary>
 internal sealed unsafe class Breakpoints : IDisposable
 {
+    /// <summary>Kinds of those at the JIT's helpers that throw an exception, and throw one again.</summary>
+    public const int ThrowKind = 0, RethrowKind = 1;
+
+    /// <summary>The kind of the one that every exception passes on its first throw.</summary>
+    public const int AllKind = 2;
+
+    /// <summary>What a fault of managed code, which is no breakpoint, is told as.</summary>
+    public const int FaultKind = 3;
+
     /// <summary>The kind of the one at exit(3).</summary>
     public const int ExitKind = 9;
 
@@ -29,6 +38,8 @@ internal sealed unsafe class Breakpoints : IDisposable
 
     private readonly List<int> _descriptors = [];
 
+    public bool HasExceptions { get; private set; }
+
     /// <summary>Whether a thread that is about to take a SIGTRAP has hit one of our breakpoints, and of which kind.</summary>
     public static bool IsHit(int tid, out int kind)
     {
@@ -44,6 +55,7 @@ internal sealed unsafe class Breakpoints : IDisposable
     /// <summary>Sets one in every thread; those born later have it from their parents. The errno, or 0.</summary>
     public int Set(IEnumerable<Tracee> tracees, byte kind, ulong address)
     {
+        HasExceptions |= kind != ExitKind;
         byte* attribute = stackalloc byte[AttributeSize];
         new Span<byte>(attribute, AttributeSize).Clear();
         *(uint*)attribute = TypeBreakpoint;

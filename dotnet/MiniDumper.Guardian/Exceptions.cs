@@ -34,13 +34,17 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
     private readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
 
+    /// <summary>Whether there is anything to look for.</summary>
+    public bool Watching => _breakpoints is { HasExceptions: true };
+
     /// <summary>How many exceptions were thrown.</summary>
     public long Seen { get; private set; }
 
     /// <summary>Sets a breakpoint at each KIND:ADDRESS in every thread, stopped as they are; the errno, or 0.</summary>
     public int SetBreakpoints(Tracees tracees, IEnumerable<string> places)
     {
-        _breakpoints ??= new Breakpoints();
+        _breakpoints?.Dispose();
+        _breakpoints = new Breakpoints();
         foreach (string place in places)
         {
             string[] parts = place.Split(':');
@@ -85,10 +89,29 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     public string? Judge(int pid, Tracee tracee, int kind)
     {
         Seen++;
+        if (kind == Breakpoints.RethrowKind)
+            return $"exception {tracee.Tid} 0 {kind} - -"; // which one, the thread itself knows: the parent asks
         ulong thrown = Libc.Register(tracee.Tid, Libc.Rdi);
-        if (!TryRead(pid, thrown, out ulong methodTable))
-            return null; // throw null
+        if (kind == Breakpoints.AllKind && tracee.Thrown == thrown)
+        {
+            tracee.Thrown = 0; // it passed the helper before this place was watched
+            Seen--;
+            return null;
+        }
 
+        tracee.Thrown = kind == Breakpoints.ThrowKind ? thrown : 0;
+        return TryRead(pid, thrown, out ulong methodTable) ? Judge(pid, tracee, thrown, methodTable, kind) : null; // throw null
+    }
+
+    /// <summary>The same for a fault of managed code, whose exception is yet to be made: its signal stands for the type.</summary>
+    public string? JudgeFault(int pid, Tracee tracee)
+    {
+        Seen++;
+        return Judge(pid, tracee, thrown: 0, methodTable: (ulong)tracee.Signal, Breakpoints.FaultKind);
+    }
+
+    private string? Judge(int pid, Tracee tracee, ulong thrown, ulong methodTable, int kind)
+    {
         if (!_rules.TryGetValue(methodTable, out Rule rule))
         {
             tracee.Parked = true;
@@ -99,10 +122,10 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         }
 
         bool readsText = _showsAll || rule.Verdict != Verdict.Dismissed;
-        string message = readsText ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
-        string facts = readsText ? $"{kind} {Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
+        string message = readsText && thrown != 0 ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
+        string facts = readsText ? $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
         if (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && Counts($"{Code}.{rule.Name} (\"{message}\")")))
-            return $"exception {tracee.Tid} {thrown:x} {facts}";
+            return $"exception {tracee.Tid} {thrown:x} {kind} {facts}";
         if (_showsAll)
             channel.Write($"seen {tracee.Tid} {facts}");
         return null;

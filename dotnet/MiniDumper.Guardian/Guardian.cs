@@ -15,7 +15,7 @@ namespace MiniDumper.Guardian;
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
 /// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
-/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID KIND NAME MESSAGE</c> and <c>ended STATUS</c> just tell.
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>ended STATUS</c> just tell.
 /// </remarks>
 internal sealed class Guardian(Channel channel) : IDisposable
 {
@@ -27,6 +27,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private readonly Tracees _tracees = new();
     private readonly Queue<(Tracee Tracee, string Line)> _reports = [];
     private readonly Exceptions _exceptions = new(channel);
+    private readonly Faults _faults = new();
     private Tracee? _held;
     private bool _watchesCrashes;
     private bool _exitTold;
@@ -135,6 +136,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case Libc.EventExec:
                 _tracees.KeepLeader();
                 _exceptions.Forget();
+                _faults.Forget();
                 _exitTold = false;
                 Report(tracee, $"exec {tracee.Tid}");
                 break;
@@ -154,10 +156,12 @@ internal sealed class Guardian(Channel channel) : IDisposable
         {
             if (kind == Breakpoints.ExitKind)
                 ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
-            else if (_exceptions.Judge(_tracees.Pid, tracee, kind) is string line)
-                Report(tracee, line);
-            else if (!tracee.Parked)
-                tracee.Continue(0);
+            else
+                Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind), 0);
+        }
+        else if (_exceptions.Watching && _faults.IsManaged(_tracees, tracee))
+        {
+            Decide(tracee, _exceptions.JudgeFault(_tracees.Pid, tracee), signal);
         }
         else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
         {
@@ -167,6 +171,15 @@ internal sealed class Guardian(Channel channel) : IDisposable
         {
             tracee.Continue(signal);
         }
+    }
+
+    /// <summary>Reports an exception that counts; one that does not goes on, unless its type is asked for.</summary>
+    private void Decide(Tracee tracee, string? line, int signal)
+    {
+        if (line is not null)
+            Report(tracee, line);
+        else if (!tracee.Parked)
+            tracee.Continue(signal);
     }
 
     /// <summary>Whether nobody catches a signal. Faults come even where they are ignored.</summary>

@@ -11,6 +11,9 @@ internal sealed class Tracee(int tid)
     /// <summary>Whether it stays where it is until the parent has looked at it.</summary>
     public bool Parked { get; set; }
 
+    /// <summary>The exception whose throw it was last seen at by the JIT's helper; 0 for none.</summary>
+    public ulong Thrown { get; set; }
+
     public bool Stopped => Status != 0;
 
     public int Event => Status >> 16;

@@ -32,6 +32,7 @@ _EXAMPLES = (
     ("minidumper -mh --async -o x.dmp.zst 1234", "compressed"),
     ("minidumper -mm -n 3 -s 5 1234", "three dumps, five seconds apart"),
     ("minidumper -mh -e MyApp", "wait for an unhandled exception or a crash"),
+    ('minidumper -mh -e 1 -f "*timeout*" MyApp', "wait until such an exception is thrown"),
     ("minidumper -mh --maxmem 2000 1234", "wait until it takes 2,000 MB of memory"),
     ("minidumper -mh -t -x MyApp.dll", "launch a program, and wait for its end"),
 )
@@ -153,6 +154,9 @@ class _DumpCommand(click.Command):
 @options.QUIET
 @options.VERBOSE
 @options.EXCEPTIONS
+@options.TEXTS
+@options.EXCLUDED
+@options.TYPES
 @options.ON_EXIT
 @options.MAX_MEMORY
 @options.MIN_MEMORY
@@ -177,6 +181,9 @@ def command(
     quiet: bool,
     verbose: bool,
     chance: str | None,
+    texts: Sequence[str],
+    excluded: Sequence[str],
+    types: Sequence[str],
     on_exit: bool,
     max_mb: float | None,
     min_mb: float | None,
@@ -187,7 +194,17 @@ def command(
     process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "", level)
     if not modes:
         raise UsageError("no mode was given", hint=_CHOOSE)
-    triggers = Triggers(chance=int(chance or 0), on_exit=on_exit, above_mb=max_mb, below_mb=min_mb)
+    triggers = Triggers(
+        chance=int(chance or 0),
+        texts=texts,
+        excluded=excluded,
+        types=types,
+        on_exit=on_exit,
+        above_mb=max_mb,
+        below_mb=min_mb,
+    )
+    if (texts or excluded or types) and not chance:
+        raise UsageError("-f, -fx and --type choose among exceptions", hint="with -e or -e 1")
     if launch and not triggers:
         raise UsageError("-x without anything to wait for", hint=f"choose {_TRIGGERS}")
     if wait_for_name and (launch or habits.is_pid(process)):

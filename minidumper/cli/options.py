@@ -41,9 +41,26 @@ VERBOSE = click.option(
 EXCEPTIONS = click.option(
     "-e",
     "chance",
-    type=click.Choice(["2"]),
-    metavar="[2]",
-    help="Wait for an unhandled exception or a crash (2: second chance).",
+    type=click.Choice(["1", "2"]),
+    metavar="[1|2]",
+    help="Wait for exceptions: 1 when they are thrown, 2 (or nothing) unhandled ones and crashes.",
+)
+TEXTS = click.option(
+    "-f",
+    "texts",
+    multiple=True,
+    metavar="TEXT",
+    help='Only exceptions with TEXT in CODE.Type ("message"); * and ? are allowed. Repeatable.',
+)
+EXCLUDED = click.option(
+    "-fx", "excluded", multiple=True, metavar="TEXT", help="No exceptions with TEXT. Repeatable."
+)
+TYPES = click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="NAME",
+    help="Only exceptions of this type or one derived from it, with its namespace. Repeatable.",
 )
 ON_EXIT = click.option("-t", "on_exit", is_flag=True, help="Wait for the end of the process.")
 MAX_MEMORY = click.option(

@@ -20,6 +20,9 @@ class Triggers:
     """What is waited for; false where nothing is."""
 
     chance: int
+    texts: Sequence[str]
+    excluded: Sequence[str]
+    types: Sequence[str]
     on_exit: bool
     above_mb: float | None
     below_mb: float | None
@@ -97,7 +100,12 @@ def _monitor(request: Request) -> Monitor:
     )
     triggers = request.triggers
     if triggers.chance:
-        monitor.on_exception(triggers.chance)
+        monitor.on_exception(
+            triggers.chance,
+            filter=triggers.texts,
+            exclude=triggers.excluded,
+            type=triggers.types,
+        )
     if triggers.on_exit:
         monitor.on_exit()
     monitor.on_memory(above_mb=triggers.above_mb, below_mb=triggers.below_mb)

@@ -189,6 +189,15 @@ class ClrClient:
         self._channel.close()
         self._words.close()
 
+    def open_again(self, runtime: Runtime, dac: Dac, skip: Sequence[str] = ()) -> None:
+        """Begin anew with a runtime that was not yet ready to be read when it was opened.
+
+        Raises:
+            BridgeError: the worker is gone.
+        """
+        self._opened = False
+        self._send_open(runtime, dac, skip)
+
     def attach(self, source: MemorySource) -> None:
         """Read the same process from somewhere else from now on: a snapshot of it.
 
@@ -263,14 +272,14 @@ class ClrClient:
         request = {"address": address, "thread": tid}
         return self._ask("exception", request, deadline_s=COLLECT_S)[0]
 
-    def helpers(self, start: int, end: int, names: Sequence[str]) -> Mapping[str, int]:
-        """Addresses of the runtime's JIT helpers of these names in the code of [start, end).
+    def throw_sites(self, start: int, end: int) -> Mapping[str, int]:
+        """Where the runtime, whose code is in [start, end), throws; see Throws.cs of the bridge.
 
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        request = {"start": start, "end": end, "names": list(names)}
-        return self._ask("helpers", request, deadline_s=COLLECT_S)[0]
+        request = {"start": start, "end": end}
+        return self._ask("throw_sites", request, deadline_s=COLLECT_S)[0]
 
     def assemblies(self) -> list[Assembly]:
         """All assemblies of a target that holds still.

@@ -61,7 +61,7 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         arguments=dump.process.args.strip() if dump.process else "",
         threads=[ThreadRow(t.tid, t.ip, t.sp, t.name) for t in dump.threads()],
         modules=_modules(dump, assemblies),
-        stopped_by=told.stopped_by,
+        stopped_by=_own_moment(own) or told.stopped_by,
         contents=told.contents,
         memory_blocks=len(blocks),
         memory_size=sum(end - start for start, end, _ in blocks),
@@ -96,6 +96,17 @@ def _module(dump: DumpFile, module: ModuleInfo) -> ModuleRow:
     except MemoryFaultError:  # its headers or notes are not in the file
         pass
     return ModuleRow(module.path, module.base, module.end, module.version, key)
+
+
+def _own_moment(own: Mapping[str, object]) -> str:
+    """What the process was held at while we waited for it."""
+    exception = own.get("exception")
+    if not isinstance(exception, Mapping):
+        return _text(own.get("trigger"))
+    type_, message = (_text(exception.get(key)) for key in ("type", "message"))
+    said = f' ("{message}")' if message else ""
+    when = "thrown" if exception.get("chance") == 1 else "unhandled"
+    return f"{type_}{said} {when} in thread {exception.get('tid')}"
 
 
 def _own_warnings(own: Mapping[str, object]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +16,15 @@ from .. import platforms
 from ..capture import Capture
 from ..clr.host import find_host
 from ..clr.runtime import find_runtime
+from ..errors import BridgeError
 from ..naming import output_paths
 from ..outputs import Progress
 from ..plan import DumpMode
-from ..planning import Planner
+from ..planning import LATE_SITE, Planner
 from ..platforms.options import DumpOptions
 from ..report import CaptureReport, ExceptionInfo, Moment
 from ..target import LiveTarget
-from ..watching import EventKind, Watcher, WatchEvent
+from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Watcher, WatchEvent
 from .conditions import FIRST_CHANCE, ExceptionCondition, MemoryCondition
 from .ending import EndWatcher
 
@@ -32,8 +33,27 @@ _LOG = logging.getLogger(__name__)
 MANAGED_CODE = "E0434352"
 """What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
 
+_NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowException")
+"""What the runtime calls its own ends by: FailFast, and a stack that is full."""
+
+_SITES = {LATE_SITE: EVERY_THROW, "CORINFO_HELP_THROW": THROW, "CORINFO_HELP_RETHROW": RETHROW}
+_SITES_POLL_S = 1.0
+_SITES_SOON_S = 0.01  # after the first exception, which makes that site
+
+_FAULTS = {
+    signal.SIGSEGV: ("System.NullReferenceException", "System.SystemException"),
+    signal.SIGFPE: (
+        "System.DivideByZeroException",
+        "System.ArithmeticException",
+        "System.SystemException",
+    ),
+}
+"""What the runtime makes of faults of managed code; their signals stand for the types."""
+_BASES = ("System.Exception", "System.Object")
+
 _MEMORY_POLL_S = 0.25
 _RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
+_RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
 _RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
 
 
@@ -90,6 +110,10 @@ class Session:
         self._held = False
         self._awaits_runtime = wants.first_chance
         self._awaits_exit = wants.exits
+        self._rethrow = 0
+        self._look_next = 0.0
+        self._look_often_until = 0.0
+        self._sites_final = False
         self._began = time.monotonic()
         with ExitStack() as stack:
             self.target: LiveTarget = platforms.open_target(pid)
@@ -126,6 +150,8 @@ class Session:
             self._awaits_exit = not self.watcher.watch_exit()
         if self._awaits_runtime:
             self._look_for_runtime()
+        elif self._wants.first_chance:
+            self._look_for_sites()
         if self._wants.memory.is_set:
             commit = platforms.commit_charge(self.target.pid)
             if self._wants.memory.holds(commit, time.monotonic(), self._wants.interval_s):
@@ -206,6 +232,8 @@ class Session:
         if self._awaits_runtime or self._awaits_exit:
             recent = time.monotonic() - self._began < _RUNTIME_WAIT_S
             return _RUNTIME_POLL_S if recent else _MEMORY_POLL_S
+        if self._wants.first_chance and not self._sites_final:
+            return max(0.0, self._look_next - time.monotonic())
         return _MEMORY_POLL_S if self._wants.memory.is_set else None
 
     def _judge(self, event: WatchEvent) -> Moment | None:
@@ -234,7 +262,14 @@ class Session:
         return moment
 
     def _thrown(self, event: WatchEvent) -> Moment | None:
-        facts = self._ready().planner.exception(address=event.address)
+        fault = next((types for types in _FAULTS.values() if types[0] == event.type), None)
+        if fault and not event.address:  # its object is yet to be made
+            return self._counting(_managed({}, event, chance=1), (*fault, *_BASES))
+        planner = self._ready().planner
+        if event.address:
+            facts = planner.exception(address=event.address)
+        else:  # thrown again
+            facts = planner.exception(tid=event.own_tid)
         return self._counting(_managed(facts, event, chance=1), facts.get("types", ()))
 
     def _signalled(self, event: WatchEvent) -> Moment | None:
@@ -242,7 +277,7 @@ class Session:
         facts = {}
         if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
             facts = dict(self._ready().planner.exception(tid=event.own_tid))
-        if facts and self._wants.first_chance:
+        if facts and self._wants.first_chance and facts["types"][0] not in _NEVER_THROWN:
             return None  # it was there when it was thrown
         if facts:
             return self._counting(_managed(facts, event, chance=2), facts["types"])
@@ -254,47 +289,82 @@ class Session:
         assert self._wants.exceptions
         counts = self._wants.exceptions.counts(info, types)
         if counts or self._wants.shows:
-            what = "exception" if info.address else "signal"
+            what = "exception" if info.code == MANAGED_CODE else "signal"
             _LOG.info("%s in thread %d: %s", what, info.tid, info)
-        return Moment("exception" if info.address else "crash", info) if counts else None
+        trigger = "exception" if info.code == MANAGED_CODE else "crash"
+        return Moment(trigger, info) if counts else None
 
     def _add_rule(self, event: WatchEvent) -> None:
         assert self._wants.exceptions
-        facts = self._ready().planner.exception(address=event.address)
-        types = facts.get("types", ["?"])
+        facts: Mapping[str, Any] = {}
+        types: Sequence[str]
+        if event.address:
+            facts = self._ready().planner.exception(address=event.address)
+            types = facts.get("types", ("?",))
+        else:
+            types = (*_FAULTS[signal.Signals(event.method_table)], *_BASES)
+        self._look_next = 0.0
+        self._look_often_until = time.monotonic() + _SITES_POLL_S
         verdict = self._wants.exceptions.verdict(types)
         self.watcher.add_rule(event.method_table, verdict, types[0], facts.get("message_offset", 0))
 
     def _look_for_runtime(self) -> None:
-        """Of a program that has just begun: stop it as soon as its runtime is there."""
+        """Of a program that has just begun: watch it as soon as its runtime can be read."""
         if find_runtime(self.target) is None:
             return
-        settings = self._settings
-        with (
-            self.target.stopped(),
-            # A worker of its own: what ClrMD sees now of the runtime will soon be wrong.
-            Planner(
-                self.target,
-                settings.modes,
-                dac=settings.dac,
-                root=self.target.root,
-                user=self.target.user,
-                describes=True,
-            ) as planner,
-        ):
-            self._watch_exceptions(planner)
+        with ExitStack() as stack:
+            planner: Planner | None = None
+            while self._awaits_runtime:
+                with self.target.stopped():
+                    if planner is None:
+                        planner = stack.enter_context(self._early_planner())
+                    else:
+                        planner.open_again()
+                    try:
+                        self._watch_exceptions(planner)
+                    except BridgeError:
+                        if time.monotonic() - self._began > _RUNTIME_WAIT_S:
+                            raise
+                time.sleep(_RUNTIME_STEP_S)
+
+    def _early_planner(self) -> Planner:
+        """One with a worker of its own: what ClrMD sees now of the runtime will soon be wrong."""
+        return Planner(
+            self.target,
+            self._settings.modes,
+            dac=self._settings.dac,
+            root=self.target.root,
+            user=self.target.user,
+            describes=True,
+        )
 
     def _watch_exceptions(self, planner: Planner) -> None:
+        sites = planner.throw_sites()
+        self._sites_final = LATE_SITE in sites
+        self._rethrow = sites["CORINFO_HELP_RETHROW"]
+        self._set_places({_SITES[name]: address for name, address in sites.items()})
+        self._awaits_runtime = False
+
+    def _set_places(self, places: Mapping[int, int]) -> None:
         condition = self._wants.exceptions
         assert condition
-        places = planner.throw_sites()
         self.watcher.watch_exceptions(
-            dict(enumerate(places.values())),
+            places,
             show_all=self._wants.shows,
             texts=condition.texts,
             excluded=condition.excluded,
         )
-        self._awaits_runtime = False
+
+    def _look_for_sites(self) -> None:
+        """Watch where the runtime's own exceptions pass, too, once there has been a first one."""
+        now = time.monotonic()
+        if self._sites_final or now < self._look_next:
+            return
+        self._look_next = now + (_SITES_SOON_S if now < self._look_often_until else _SITES_POLL_S)
+        site = self._ready().planner.late_throw_site()
+        if site:
+            self._set_places({EVERY_THROW: site, RETHROW: self._rethrow})
+            self._sites_final = True
 
     def _reopen(self) -> None:
         """Another program took the place of the one before: its memory is another."""

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minidumper import Monitor, UsageError
 from minidumper.plan import DumpMode
 from tests.support import gates, oracle, processes, runtimes, targets
-from tests.support.commands import ENVIRONMENT, PROGRAM, minidumper, started
+from tests.support.commands import minidumper, started
 from tests.support.targets import Running, running
+from tests.support.waiting import await_line, launch, reports, tell
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host")
 
 DEADLINE_S = 60
 VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
-PATH = os.environ["PATH"]
 
 
 @pytest.fixture
@@ -33,50 +30,10 @@ def app() -> Iterator[Running]:
         yield target
 
 
-def await_line(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr
-    said = ""
-    while text not in said:
-        line = process.stderr.readline()
-        assert line, f"it ended without {text!r}: {said}"
-        said += line
-
-
-def reports(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """The reports of a wait that ends well."""
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, err
-    found: list[dict[str, Any]] = json.loads(out)
-    return found
-
-
-def tell(app: Running, word: str) -> None:
-    """Say a word that has no answer: the process ends of it."""
-    assert app.process.stdin
-    app.process.stdin.write(f"{word}\n".encode())
-    app.process.stdin.flush()
-
-
 def assert_well(app: Running) -> None:
     assert app.alive()
     assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
     assert "TracerPid:\t0\n" in Path(f"/proc/{app.pid}/status").read_text()
-
-
-def launch(
-    *words: str | Path, program: Sequence[str | Path], cwd: Path, typed: str = ""
-) -> subprocess.CompletedProcess[str]:
-    dotnet = runtimes.root("10.0.14")
-    return subprocess.run(
-        [*PROGRAM, *map(str, words), "-x", *map(str, program)],
-        cwd=cwd,
-        env=ENVIRONMENT | runtimes.dotnet_environment("10.0.14") | {"PATH": f"{dotnet}:{PATH}"},
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
 
 
 def test_above_a_limit_as_often_as_asked(app: Running, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import functools
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -114,6 +115,21 @@ def control_group(controller: str, name: str) -> Iterator[Path]:
         group.rmdir()
 
 
+def _perf_breakpoints() -> str:
+    """Hardware breakpoints as perf events: perf_event_open(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # struct perf_event_attr: type 5 (breakpoint), 128 bytes, period 1, exclude_kernel, exclude_hv,
+    # remove_on_exec, sigtrap; HW_BREAKPOINT_X at an address of our own, 8 bytes.
+    flags = 1 << 5 | 1 << 6 | 1 << 36 | 1 << 37
+    where = ctypes.cast(libc.getpid, ctypes.c_void_p).value
+    attribute = struct.pack("<II5QIIQQ56x", 5, 128, 0, 1, 0, 0, flags, 0, 4, where, 8)
+    descriptor = libc.syscall(298, attribute, 0, -1, -1, 8)  # perf_event_open, x86-64
+    if descriptor < 0:
+        return f"perf_event_open: {os.strerror(ctypes.get_errno())}"
+    os.close(descriptor)
+    return ""
+
+
 def _kernel_cores() -> str:
     """A test that lets the kernel write a core finds it where the program ran (core(5))."""
     try:
@@ -136,6 +152,7 @@ GATES: dict[str, Gate] = {
     "old-runtimes": _old_runtimes,
     "embedded-host": _embedded_host,
     "ptrace": _ptrace,
+    "perf-breakpoints": _perf_breakpoints,
     "root": _root,
     "unshare": _unshare,
     "cgroup": _cgroup("memory"),

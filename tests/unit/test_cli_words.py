@@ -96,9 +96,9 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     options = ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "--compress")
     for word in (*options, "verify FILE", "unpack FILE.zst", "demo"):
         assert word in text
-    for word in (" -e", " -t ", " -x", " -w", "--maxmem", "--minmem"):
+    for word in (" -e", " -t ", " -x", " -w", " -f ", "-fx", "--type", "--maxmem"):
         assert word in text
-    for absent in (" -l", " -f", "--type", "strip"):
+    for absent in (" -l", "--no-fallback", "strip"):
         assert absent not in text
 
 
@@ -129,7 +129,9 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-mh -c 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
         ("-mh -cl 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
         ("-mh -e 2", "-e took 2 for the kind of exceptions", "-e 2 PID, or for process 2: -e -- 2"),
-        ("-mh -e 1 42", "invalid value for '-e'", "minidumper --help"),
+        ("-mh -e 1", "-e took 1 for the kind of exceptions", "-e 1 PID, or for process 1: -e -- 1"),
+        ("-mh -f x 42", "-f, -fx and --type choose among exceptions", "with -e"),
+        ("-mh -t -fx x 42", "-f, -fx and --type choose among exceptions", "with -e"),
         ("-mh -x MyApp", "-x without anything to wait for", "-e, -t, --maxmem or --minmem"),
         ("-mh -t -x", "-x needs a program", "-x IMAGE"),
         ("-mh -t -x .", "-x . names a folder and no program", "-x FOLDER IMAGE"),
@@ -187,6 +189,8 @@ def test_what_a_command_line_asks_for(
     [
         ("-mh -e 42", 2, 42, ()),
         ("-mh -e 2 42", 2, 42, ()),
+        ("-mh -e 1 -f a -fx b -f c 42", 1, 42, ()),
+        ("-mh -e 1 --type A.B 42", 1, 42, ()),
         ("-mh 42 -e 2", 2, 42, ()),
         ("-mh -e -- 2", 2, 2, ()),
         ("-mh -e 1.2", 2, "1.2", ()),

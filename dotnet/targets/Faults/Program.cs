@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Linq.Expressions;
@@ -31,6 +32,7 @@ namespace Faults
         private static readonly int[] s_numbers = new int[1];
         private static volatile bool s_throwing;
         private static long s_thrown;
+        private static ConcurrentQueue<string>? s_chances;
 
         private static void Main()
         {
@@ -43,6 +45,7 @@ namespace Faults
                     "many" => Throwing(Number(words[1])),
                     "thrown" => Interlocked.Read(ref s_thrown).ToString(CultureInfo.InvariantCulture),
                     "caught" => Caught(words[1]),
+                    "chances" => Chances(),
                     "end" => End(words[1]),
                     _ => null,
                 };
@@ -78,6 +81,16 @@ namespace Faults
             }
 
             return "throwing";
+        }
+
+        /// <summary>What the runtime itself tells of first chances since the last time; from the first time on.</summary>
+        private static string Chances()
+        {
+            if (s_chances is null)
+                AppDomain.CurrentDomain.FirstChanceException += (_, told) => s_chances!.Enqueue(told.Exception.GetType().Name);
+            string seen = string.Join(",", s_chances ?? new ConcurrentQueue<string>());
+            s_chances = new ConcurrentQueue<string>();
+            return seen;
         }
 
         /// <summary>The name of the exception that was caught.</summary>

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections import deque
@@ -23,9 +24,9 @@ from ...errors import CaptureError, MemoryFaultError, StopTimeoutError, TargetEx
 from ...formats.elfimage import lookup_symbol, read_image
 from ...plan import CaptureWarning
 from ...target import LiveTarget
-from ...watching import EventKind, Verdict, WatchEvent
+from ...watching import RETHROW, THROW, EventKind, Verdict, WatchEvent
 from . import access, libc
-from .process import LinuxProcess
+from .process import RIP, RSP, LinuxProcess
 
 ANSWER_S = 30.0
 """Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
@@ -55,7 +56,9 @@ class Guardian:
         self._rest = b""
         self._pid = 0
         self._target: LinuxProcess | None = None
+        self._at_call = False
         self._ended = False
+        self._places: dict[int, int] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._socket, theirs = socket.socketpair()
         try:
@@ -95,6 +98,7 @@ class Guardian:
         """Hold the program that took the place of the one before."""
         assert isinstance(target, LinuxProcess)
         self._target = target
+        self._places = {}
         target.keeper = self
 
     def wait(self, timeout_s: float | None) -> WatchEvent | None:
@@ -113,6 +117,7 @@ class Guardian:
         event = self._events.popleft()
         if event.kind in (EventKind.EXCEPTION, EventKind.SIGNAL, EventKind.EXIT, EventKind.EXEC):
             self.first = event.tid
+        self._at_call = event.kind is EventKind.EXCEPTION and event.number in (THROW, RETHROW)
         if event.tid and self._target:
             event = dataclasses.replace(event, own_tid=self._target.own_tid(event.tid))
         return event
@@ -138,7 +143,7 @@ class Guardian:
         if place is None:
             return False
         try:
-            self._set_breakpoints({EXIT_KIND: place})
+            self._set_breakpoints(self._places | {EXIT_KIND: place})
         except OSError as err:
             _LOG.debug("no breakpoint at exit: %s", err)
         return True
@@ -151,7 +156,7 @@ class Guardian:
         texts: Sequence[str],
         excluded: Sequence[str],
     ) -> None:
-        """Tell exceptions thrown at `places` (addresses by kind).
+        """Tell exceptions thrown at `places`, addresses by kind, and at no others.
 
         Raises:
             CaptureError: the system lets us watch no address.
@@ -159,7 +164,8 @@ class Guardian:
         patterns = [f"+{_hex(text)}" for text in texts] + [f"-{_hex(text)}" for text in excluded]
         self._ask(" ".join(["filter", f"{show_all:d}", *patterns]))
         try:
-            self._set_breakpoints(places)
+            exits = {kind: at for kind, at in self._places.items() if kind == EXIT_KIND}
+            self._set_breakpoints(exits | dict(places))
         except OSError as err:
             raise CaptureError(
                 f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
@@ -176,7 +182,9 @@ class Guardian:
         self._send(f"rule {method_table:x} {verdict:d} {message_offset} {_hex(name)}")
 
     def _set_breakpoints(self, places: Mapping[int, int]) -> None:
-        self._ask(" ".join(["breakpoints", *(f"{kind}:{at:x}" for kind, at in places.items())]))
+        self._places = dict(places)
+        where = [f"{kind}:{address:x}" for kind, address in places.items()]
+        self._ask(" ".join(["breakpoints", *where]))
 
     def stop(self) -> None:
         """Hold every thread; see `Tracer.stop`.
@@ -188,8 +196,24 @@ class Guardian:
         self._registers.clear()
         self._infos.clear()
         self._ask("stop")
+        if self._at_call and self.first in self.signals:
+            self._step_back(self.first)
         if not self.signals:
             raise TargetExitedError(f"process {self._pid} ended while it was being stopped")
+
+    def _step_back(self, tid: int) -> None:
+        """Show a thread at the call of the helper that it has just entered.
+
+        No reader can walk a stack from the first instruction of native code, where the helper has
+        not yet said who called it; and there the caller's registers still are as they were.
+        """
+        assert self._target
+        registers = bytearray(self._registers[tid][libc.NT_PRSTATUS])
+        (stack,) = struct.unpack_from("<Q", registers, RSP)
+        (caller,) = struct.unpack("<Q", self._target.memory.read(stack, 8))
+        struct.pack_into("<Q", registers, RIP, caller - 1)  # inside the call: nothing is behind it
+        struct.pack_into("<Q", registers, RSP, stack + 8)
+        self._registers[tid][libc.NT_PRSTATUS] = bytes(registers)
 
     def release(self) -> None:
         """Let every held thread run on, but for that of the last event."""
@@ -304,7 +328,12 @@ class Guardian:
 
 _EVENTS: Mapping[str, Callable[[EventKind, list[str]], WatchEvent]] = {
     "exception": lambda kind, w: WatchEvent(
-        kind, int(w[0]), address=int(w[1], 16), type=_text(w[3]), message=_text(w[4])
+        kind,
+        int(w[0]),
+        address=int(w[1], 16),
+        number=int(w[2]),
+        type=_text(w[3]),
+        message=_text(w[4]),
     ),
     "signal": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
     "exit": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
@@ -312,7 +341,7 @@ _EVENTS: Mapping[str, Callable[[EventKind, list[str]], WatchEvent]] = {
     "type": lambda kind, w: WatchEvent(
         kind, int(w[0]), method_table=int(w[1], 16), address=int(w[2], 16)
     ),
-    "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[2]), message=_text(w[3])),
+    "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
     "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),
 }
 

@@ -33,7 +33,7 @@ from .ptrace import Keeper, Tracer
 _USER_REGS = 27 * 8  # struct user_regs_struct, sys/user.h
 _FPREGS = 512  # struct user_fpregs_struct: the FXSAVE area
 _XSTATE_MAX = 16384  # AMX tiles included (Intel SDM volume 1, 13.5)
-_RIP, _RSP = 16 * 8, 19 * 8  # offsets in user_regs_struct
+RIP, RSP = 16 * 8, 19 * 8  # offsets in user_regs_struct
 _ELFCLASS64 = 2  # elf.h, e_ident[EI_CLASS]
 
 
@@ -321,8 +321,8 @@ class LinuxProcess:
             regsets[libc.NT_X86_XSTATE] = xstate
         return ThreadInfo(
             tid=self.own_tid(tid),
-            ip=struct.unpack_from("<Q", registers, _RIP)[0],
-            sp=struct.unpack_from("<Q", registers, _RSP)[0],
+            ip=struct.unpack_from("<Q", registers, RIP)[0],
+            sp=struct.unpack_from("<Q", registers, RSP)[0],
             context=amd64_context(registers, floating),
             regsets=regsets,
             siginfo=self.tracer.siginfo(tid) if pending else b"",

@@ -1,0 +1,241 @@
+"""Exceptions: caught at the throw and at the end, told right, missed or counted twice never."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from minidumper import Monitor
+from minidumper.plan import DumpMode
+from minidumper.report import ExceptionInfo
+from tests.support import gates, oracle, processes, runtimes
+from tests.support.commands import minidumper, started
+from tests.support.targets import Running, command, running
+from tests.support.waiting import await_line, launch, reports, tell
+
+gates.demand("linux", module=True)
+pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints")
+
+VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
+RARE = "Faults.RareException"
+DEADLINE_S = 60
+
+
+def sections(report: dict[str, Any], version: str, *names: str) -> oracle.Sections:
+    dac = runtimes.framework(version) / "libmscordaccore.so"
+    return oracle.sections(Path(report["path"]), dac, names)
+
+
+def frames(stacks: list[str], tid: int) -> list[str]:
+    """The lines of one thread."""
+    at = stacks.index(f"thread {tid}")
+    rest = stacks[at + 1 :]
+    end = next((i for i, line in enumerate(rest) if line.startswith("thread ")), len(rest))
+    return rest[:end]
+
+
+def first_thread(path: str) -> int:
+    """Which thread gdb looks at."""
+    command = ["gdb", "-nx", "-batch", "-ex", f"core-file {path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.rpartition("LWP ")[2].partition(")")[0])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("kind", "type_", "inner"),
+    [
+        ("unhandled", RARE, [["System.FormatException", "inside"]]),
+        ("finalizer", RARE, []),
+        ("failfast", "System.ExecutionEngineException", []),
+        ("overflow", "System.StackOverflowException", []),
+    ],
+)
+def test_unhandled(
+    kind: str, type_: str, inner: list[list[str]], version: str, tmp_path: Path
+) -> None:
+    with running("Faults", version) as app:
+        with started("-mh", "--json", "-e", app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            tell(app, f"end {kind}")
+            (report,) = reports(own)
+        assert app.process.wait(DEADLINE_S) == -6
+    told = report["exception"]
+    assert (report["trigger"], told["code"], told["chance"]) == ("exception", "E0434352", 2)
+    assert (told["type"], told["inner"]) == (type_, inner)
+    found = sections(report, version, "exceptions", "stacks")
+    assert any(line.startswith(f"{told['tid']} ") and type_ in line for line in found["exceptions"])
+    assert any("Faults.Program" in line for line in frames(found["stacks"], told["tid"]))
+
+
+@pytest.mark.gate("gdb")
+@pytest.mark.parametrize(("kind", "signal"), [("segv", 11), ("abort", 6)])
+def test_native_crash(kind: str, signal: int, tmp_path: Path) -> None:
+    with running("Faults") as app:
+        with started("-mm", "--json", "-e", app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            tell(app, f"end {kind}")
+            (report,) = reports(own)
+        assert app.process.wait(DEADLINE_S) == -signal
+    told = report["exception"]
+    assert (report["trigger"], told["code"]) == ("crash", f"{signal:08X}")
+    assert first_thread(report["path"]) == told["tid"]
+    info = minidumper("info", report["path"], cwd=tmp_path).stdout
+    assert f"{told['type']} unhandled in thread {told['tid']}" in info
+    stacks = sections(report, "10.0.14", "stacks")["stacks"]
+    assert any("Faults.Program.End" in line for line in frames(stacks, told["tid"]))
+
+
+@pytest.mark.gate("gdb")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        words = ("-mm", "--json", "-e", "1", "-f", "*a rare*", "-n", 2, app.pid)
+        with started(*words, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            assert app.ask("caught inner") == "RareException"
+            assert app.ask("caught rare") == "RareException"
+            assert app.ask("caught rare") == "RareException"
+            report, second = reports(own)
+        assert app.alive()
+    assert second["exception"]["type"] == RARE
+    told = report["exception"]
+    assert (told["code"], told["chance"], told["message"]) == ("E0434352", 1, "a rare one")
+    assert first_thread(report["path"]) == told["tid"]
+    stacks = sections(report, version, "stacks")["stacks"]
+    methods = [line for line in frames(stacks, told["tid"]) if "ManagedMethod" in line]
+    assert "<Caught>" in methods[0]
+    with open(report["path"], "rb") as file:
+        loads = [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD"]
+        spans = [(load["p_vaddr"], load["p_vaddr"] + load["p_filesz"]) for load in loads]
+    assert any(start <= told["address"] < end for start, end in spans)
+
+
+def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:
+    """Collects exceptions, and wants a dump of none."""
+
+    def decide(exception: ExceptionInfo) -> bool:
+        found.append(exception)
+        return False
+
+    return decide
+
+
+@contextmanager
+def watched(monitor: Monitor, app: Running) -> Iterator[None]:
+    """A monitor at work, in a thread of its own."""
+    ready = threading.Event()
+
+    class Ready(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("waiting in process"):
+                ready.set()
+
+    handler = Ready()
+    logger = logging.getLogger("minidumper")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    thread = threading.Thread(target=lambda: list(monitor.run()))
+    thread.start()
+    try:
+        assert ready.wait(DEADLINE_S)
+        yield
+    finally:
+        monitor.stop()
+        thread.join()
+        logger.removeHandler(handler)
+    assert app.alive()
+    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
+
+
+def names(found: list[ExceptionInfo]) -> list[str]:
+    return [exception.type.rpartition(".")[2] for exception in found]
+
+
+KINDS = ("rare", "rethrow", "async", "dynamic", "null", "divide")
+BY_THE_RUNTIME = ("cast", "index", "method", "initializer", "library")
+"""What native code of the runtime throws; on .NET 8 it is not seen."""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
+    """As the runtime tells of first chances itself (AppDomain.FirstChanceException)."""
+    kinds = KINDS if version == "8.0.4" else KINDS + BY_THE_RUNTIME
+    found: list[ExceptionInfo] = []
+    with running("Faults", version) as app:
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
+        monitor.on_exception(1, decide=noting(found))
+        with watched(monitor, app):
+            # The place that those pass is watched a moment after the first exception.
+            while "InvalidCastException" not in names(found) and version != "8.0.4":
+                assert app.ask("caught cast") == "InvalidCastException"
+            assert app.ask("caught rare") == "RareException"
+            app.ask("chances")
+            for kind in kinds:
+                found.clear()
+                caught = app.ask(f"caught {kind}")
+                told = app.ask("chances").split(",")
+                assert names(found) == told
+                assert caught == told[-1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "types"),
+    [
+        ({"type": "Faults.Rare*"}, ["RareException", "VeryRareException"]),
+        ({"type": RARE}, ["RareException", "VeryRareException"]),
+        ({"type": "RareException"}, []),
+        ({"filter": 'e0434352.faults.*("a *rare one")'}, ["RareException", "VeryRareException"]),
+        ({"filter": "rare one", "exclude": "very"}, ["RareException"]),
+        ({"filter": "[a-z]"}, []),
+        ({"type": "System.SystemException"}, ["NullReferenceException"]),
+        ({"type": RARE, "filter": ["nobody", "very"]}, ["VeryRareException"]),
+    ],
+    ids=str,
+)
+def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> None:
+    with running("Faults") as app:
+        found: list[ExceptionInfo] = []
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
+        monitor.on_exception(1, decide=noting(found), **choice)
+        with watched(monitor, app):
+            for kind in ("rare", "derived", "null"):
+                app.ask(f"caught {kind}")
+    assert names(found) == types
+
+
+def test_a_rare_one_among_many(tmp_path: Path) -> None:
+    """Six threads throw all the time; the target loses no exception of its own."""
+    with running("Faults") as app:
+        assert app.ask("many 6") == "throwing"
+        for option, value in (("-f", "*Rare*"), ("--type", RARE)):
+            choice = ("-e", "1", option, value, "-n", 2, app.pid)
+            with started("-mm", "--json", *choice, cwd=tmp_path) as own:
+                await_line(own, "waiting in process")
+                assert app.ask("caught rare") == "RareException"
+                assert app.ask("caught derived") == "VeryRareException"
+                found = reports(own)
+            types = [report["exception"]["type"] for report in found]
+            assert types == [RARE, "Faults.VeryRareException"]
+        thrown = int(app.ask("thrown"))
+        while int(app.ask("thrown")) < thrown + 100:
+            pass
+        assert app.alive()
+
+
+def test_launched_and_watched_from_the_start(tmp_path: Path) -> None:
+    words = ("-mm", "--json", "-e", "1", "--type", RARE)
+    typed = "caught rare\nend exit\n"
+    done = launch(*words, program=command("Faults", "10.0.14"), cwd=tmp_path, typed=typed)
+    assert done.returncode == 7, done.stderr
+    (report,) = json.loads(done.stdout[done.stdout.index("[") :])
+    assert report["exception"]["message"] == "a rare one"
