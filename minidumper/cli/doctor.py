@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import EXIT_ACCESS_DENIED, EXIT_FAILED, EXIT_NO_TARGET
-from . import options, render, talk
+from . import options, talk
 
 if TYPE_CHECKING:
     from ..platforms.gates import Gate
@@ -52,7 +52,7 @@ def command(
         )
     gates = list(examine(pid, dac))
     if as_json:
-        talk.result(render.as_json([_row(gate) for gate in gates]))
+        talk.data([_row(gate) for gate in gates])
     else:
         talk.result("\n".join(text(gates)))
     context.exit(exit_code(gates))

@@ -60,7 +60,7 @@ def command(
     rows: Sequence[Any] = changes(*tables) if other is not None else tables[0]
     rows = rows[:top]
     if as_json:
-        talk.result(render.as_json([_plain(row) for row in rows]))
+        talk.data([_plain(row) for row in rows])
     elif as_csv:
         talk.result(_csv(rows))
     elif other is not None:

@@ -33,7 +33,7 @@ def command(dac: Sequence[Path], as_json: bool, quiet: bool, verbose: bool, file
 
     info = dump_info(file, dac)
     if as_json:
-        talk.result(render.as_json(info.as_dict()))
+        talk.data(info.as_dict())
     else:
         talk.listing(list(text(info)))
 

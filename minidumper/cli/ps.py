@@ -30,7 +30,7 @@ def command(as_json: bool, quiet: bool, verbose: bool) -> None:
 
     rows = dotnet_processes()
     if as_json:
-        talk.result(render.as_json([row.as_dict() for row in rows]))
+        talk.data([row.as_dict() for row in rows])
     elif rows:
         talk.listing(text(rows))
     else:

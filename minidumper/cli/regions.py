@@ -133,7 +133,7 @@ def command(
     elif as_json:
         from ..regionmap import row_dict
 
-        talk.result(render.as_json(found.as_dict() | {"regions": [*map(row_dict, rows)]}))
+        talk.data(found.as_dict() | {"regions": [*map(row_dict, rows)]})
     elif as_csv:
         talk.result(_csv(rows))
     else:
@@ -251,7 +251,7 @@ def _show_difference(one: RegionMap, other: RegionMap, *, as_json: bool, as_csv:
 
     changes = differences(one, other)
     if as_json:
-        talk.result(render.as_json([_change_dict(change) for change in changes]))
+        talk.data([_change_dict(change) for change in changes])
     elif as_csv:
         rows = [",".join(map(str, _change_dict(change).values())) for change in changes]
         talk.result("\n".join(("start,end,size,before,after", *rows)))

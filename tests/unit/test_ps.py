@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from minidumper.cli import main, ps
@@ -86,3 +88,8 @@ def test_the_heap_is_what_lies_before_the_rest_of_the_reserved_range() -> None:
     assert _committed_heap(regions) == 7 * mb
     assert _committed_heap(regions[:-1]) is None
     assert _committed_heap([]) is None
+
+
+def test_json_is_written_however_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["ps", "--json", "-q"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list)
