@@ -33,7 +33,9 @@ def test_a_required_gate_fails(shut: str) -> None:
 @pytest.mark.gate("linux")
 def test_an_orphan_is_found_and_ended() -> None:
     before = processes.descendants()
-    subprocess.run(["sh", "-c", "sleep 3600 &"], check=True)
+    # A child is its shell until it has become its program.
+    begun = 'until [ "$(cat /proc/$!/comm)" = sleep ]; do :; done'
+    subprocess.run(["sh", "-c", f"sleep 3600 & {begun}"], check=True)
     (left,) = processes.end_left_over(before, patience_s=0)
     assert left.endswith("sleep 3600")
     assert processes.descendants() == before
