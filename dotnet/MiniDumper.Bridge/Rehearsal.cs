@@ -84,8 +84,9 @@ internal sealed class Rehearsal(TargetDataReader reader, SosDac sos, ClrRuntime 
             _ = domain.Name;
         _ = runtime.EnumerateSyncBlockCleanupData().Count();
         sos.SyncBlocks(_deadline);
-        if (runtime.EnumerateClrNativeHeaps().All(heap => heap.Kind != NativeHeapKind.HandleTable))
-            _ = runtime.EnumerateHandles().Count();
+        // From .NET 8 on the tables' segments are taken whole at the stop, but not the tables themselves, which
+        // are memory of the C heap.
+        _ = runtime.EnumerateHandles().TakeWhile(_ => !_deadline.Passed).Count();
         foreach (ClrSubHeap subHeap in runtime.Heap.SubHeaps)
             _ = subHeap.OomInfo;
         if (runtime.StressLog is { } log)

@@ -62,6 +62,15 @@ def test_a_dump_to_standard_output(target: Running) -> None:
     assert read.streams.own["mode"] == "heap"
 
 
+def test_a_compressed_dump_is_read_in_place(
+    target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "heap.dmp.zst"
+    assert main.run(["-mh", "--async", "-o", str(path), str(target.pid)]) == 0
+    assert main.run(["verify", str(path)]) == 0
+    assert "all of it can be read" in capsys.readouterr().out
+
+
 def test_another_dbghelp(
     target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

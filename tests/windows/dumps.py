@@ -27,13 +27,15 @@ from minidumper.errors import (
     OutputError,
     TargetExitedError,
 )
-from minidumper.formats.minidump import OWN_STREAM, ExceptionInfo
+from minidumper.formats.minidump import OWN_STREAM, ExceptionInfo, MinidumpStreams
 from minidumper.formats.minidump_reader import read_minidump
+from minidumper.formats.minidump_writer import MinidumpLayout, layout
 from minidumper.plan import DumpMode, DumpPlan
 from minidumper.platforms.options import DumpOptions
-from minidumper.platforms.windows import capture, dbghelp, win32
+from minidumper.platforms.windows import capture, dbghelp, process, win32
 from minidumper.platforms.windows.backend import WindowsBackend
 from minidumper.platforms.windows.capture import MinidumpImage
+from minidumper.platforms.windows.debugging import Hold
 from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.platforms.windows.sinks import MemorySink, Sink
@@ -237,8 +239,16 @@ def test_what_dbghelp_leaves_out_is_written_without_it(
     target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "PlanHandler", Forgetful)
+    holds: list[Hold] = []
+
+    def hold(pid: int, handle: int) -> Hold:
+        holds.append(Hold(pid, handle))
+        return holds[-1]
+
+    monkeypatch.setattr(process, "Hold", hold)
     path = tmp_path / "dump.dmp"
     report = write_dump(target, "full", str(path))
+    assert len(holds) == 1  # all in one stop
     (warning,) = report.warnings
     assert warning.stage == "dbghelp"
     assert "left out" in warning.message
@@ -246,6 +256,21 @@ def test_what_dbghelp_leaves_out_is_written_without_it(
         read = read_minidump(file)
     assert read.streams.own
     assert segments(path)[-1][1] == read.segments[-1].end
+
+
+def test_what_nobody_can_write_is_an_error_with_the_ranges(
+    target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(
+        streams: MinidumpStreams, ranges: Sequence[MemoryRange], **words: int
+    ) -> MinidumpLayout:
+        return layout(streams, ranges[:-1], **words)
+
+    monkeypatch.setattr(capture, "PlanHandler", Forgetful)
+    monkeypatch.setattr(capture, "layout", forgetful)
+    with pytest.raises(CaptureError, match=r"the dump lacks \d+ bytes in 1 ranges, the first 0x"):
+        write_dump(target, "full", str(tmp_path / "dump.dmp"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_dbghelp_the_dump_is_written_all_the_same(
