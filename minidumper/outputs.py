@@ -69,14 +69,21 @@ class Outputs:
             OutputError: one cannot be written.
         """
         self._backend = backend
-        self._overwrite = overwrite
-        self._level = level
-        self._at_once = asynchronous and backend.sequential
         self._meter = _Meter(progress)
         self._began = time.monotonic()
         self._write_s = 0.0
         with ExitStack() as self._stack:
-            self._files = [self._open(path) for path in paths]
+            self._files = [
+                open_output(
+                    backend,
+                    path,
+                    self._stack,
+                    overwrite=overwrite,
+                    level=level,
+                    at_once=asynchronous and backend.sequential,
+                )
+                for path in paths
+            ]
             self._stack = self._stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -84,22 +91,6 @@ class Outputs:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def _open(self, path: str) -> Output:
-        level = LEVEL if self._level is None and path.endswith(PACKED_SUFFIX) else self._level
-        if path == STANDARD_OUTPUT:
-            file: Output = PipeOutput(sys.stdout.fileno(), path)
-        else:
-            file = self._backend.output(path, overwrite=self._overwrite)
-        self._stack.enter_context(file)
-        if level is None:
-            return file
-        packed = self._stack.enter_context(PackedOutput(file, level))
-        if self._at_once or path == STANDARD_OUTPUT:
-            return packed
-        # Packing takes longer than writing: not while the target stands still.
-        plain = self._stack.enter_context(self._backend.output(path, overwrite=self._overwrite))
-        return PackedLater(plain, packed)
 
     def check_disk(self, target: LiveTarget, planner: Planner, modes: Sequence[DumpMode]) -> None:
         """Find too little disk before the stop, from an estimate on the running target.
@@ -227,6 +218,36 @@ def _cut(report: dict[str, Any]) -> dict[str, Any]:
         more = {"stage": "capture", "message": f"and {rest} warnings more"}
         report["warnings"] = [*report["warnings"][:_MOST_WARNINGS], more]
     return report
+
+
+def open_output(
+    backend: CaptureBackend,
+    path: str,
+    stack: ExitStack,
+    *,
+    overwrite: bool,
+    level: int | None = None,
+    at_once: bool = False,
+) -> Output:
+    """The way out to a file, to a compressed one, or to standard output; `stack` closes it.
+
+    Without `at_once` a file is compressed when it is whole: to compress takes longer than to write.
+    """
+    if level is None and path.endswith(PACKED_SUFFIX):
+        level = LEVEL
+    if path == STANDARD_OUTPUT:
+        at_once = True
+        file: Output = PipeOutput(sys.stdout.fileno(), path)
+    else:
+        file = backend.output(path, overwrite=overwrite)
+    stack.enter_context(file)
+    if level is None:
+        return file
+    packed = stack.enter_context(PackedOutput(file, level))
+    if at_once:
+        return packed
+    plain = stack.enter_context(backend.output(path, overwrite=overwrite))
+    return PackedLater(plain, packed)
 
 
 class _Meter:

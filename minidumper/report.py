@@ -97,10 +97,11 @@ class CaptureReport:
             "copied_on_write": self.copied_on_write,
             "totals": {reason.name: size for reason, size in self.totals.items()},
             "clr": self.clr,
-            "warnings": [_warning_dict(warning) for warning in self.warnings],
+            "warnings": [warning_dict(warning) for warning in self.warnings],
             **(dataclasses.asdict(self.moment) if self.moment else {}),
         }
 
 
-def _warning_dict(warning: CaptureWarning) -> dict[str, object]:
+def warning_dict(warning: CaptureWarning) -> dict[str, object]:
+    """A warning as plain values for JSON, without those it does not have."""
     return {key: value for key, value in dataclasses.asdict(warning).items() if value is not None}

@@ -182,8 +182,8 @@ class MemoryCopied(Protocol):
     def close(self) -> None: ...
 
 
-class DumpImage(Protocol):
-    """A dump that is laid out: its bytes can be copied, written, and sealed with a last note."""
+class FileImage(Protocol):
+    """A dump that is laid out: its bytes can be written, and sealed with a last note."""
 
     @property
     def warnings(self) -> list[CaptureWarning]: ...
@@ -198,8 +198,6 @@ class DumpImage(Protocol):
         """Bytes of memory to copy."""
         ...
 
-    def copy(self, source: MemoryReader) -> MemoryCopied: ...
-
     def write(
         self,
         source: MemoryReader | MemoryCopied,
@@ -208,6 +206,12 @@ class DumpImage(Protocol):
     ) -> None: ...
 
     def seal(self, output: Output, own: Mapping[str, object]) -> None: ...
+
+
+class DumpImage(FileImage, Protocol):
+    """A dump whose bytes can be copied into memory first."""
+
+    def copy(self, source: MemoryReader) -> MemoryCopied: ...
 
 
 class Output(Protocol):

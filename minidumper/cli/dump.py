@@ -40,6 +40,7 @@ _COMMANDS = (
     ("minidumper verify FILE", "prove that a dump can be read"),
     ("minidumper regions PID|NAME|FILE", "what a dump would hold, region by region"),
     ("minidumper heapstat PID|NAME|FILE", "types of the heap by count and bytes"),
+    ("minidumper strip FULL -o SMALL", "make a full dump a heap dump"),
     ("minidumper unpack FILE.zst", "make a compressed dump plain again"),
     ("minidumper info FILE", "what a dump file is, whoever wrote it"),
     ("minidumper ps", "the .NET processes that can be seen"),

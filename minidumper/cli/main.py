@@ -14,7 +14,7 @@ from .. import platforms
 from ..errors import EXIT_FAILED, EXIT_INTERRUPTED, MiniDumperError
 from . import talk
 
-COMMANDS = ("demo", "doctor", "heapstat", "info", "ps", "regions", "unpack", "verify")
+COMMANDS = ("demo", "doctor", "heapstat", "info", "ps", "regions", "strip", "unpack", "verify")
 """First words that name a command, each a module; any other belongs to `dump`."""
 
 

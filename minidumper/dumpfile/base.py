@@ -14,8 +14,9 @@ from types import TracebackType
 from ..errors import MemoryFaultError
 from ..formats.elfnotes import ProcessInfo
 from ..formats.seekable import PackedFile
+from ..plan import DumpPlan
 from ..ranges import MemoryRange, joined
-from ..target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
+from ..target import FileImage, MemorySource, ModuleInfo, ThreadInfo, VmRegion
 
 DumpBytes = FileIO | PackedFile
 """A dump's bytes."""
@@ -95,6 +96,17 @@ class DumpFile(abc.ABC):
     @abc.abstractmethod
     def modules(self) -> Sequence[ModuleInfo]:
         """Mapped images, each path once, sorted by base."""
+
+    @abc.abstractmethod
+    def image(self, plan: DumpPlan, *, runtime_base: int) -> FileImage:
+        """Lay out a dump that holds less of the same memory."""
+
+    @property
+    def disk_size(self) -> int:
+        """Bytes that the file takes on the disk."""
+        stat = os.fstat(self._file.fileno())
+        # st_blocks counts 512 bytes, stat(2); Windows has none.
+        return int(getattr(stat, "st_blocks", -(-stat.st_size // 512)) * 512)
 
     def resident(self, regions: Sequence[VmRegion], span: MemoryRange) -> Sequence[MemoryRange]:
         """The parts of `span` that are in the file and not in one of its holes."""

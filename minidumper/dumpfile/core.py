@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
+from ..errors import MemoryFaultError
 from ..formats.context import amd64_context, user_regs
-from ..formats.elfcore import LoadSegment, protection_of, read_core
+from ..formats.elfcore import (
+    SPECIAL_DIAG_INFO_ADDRESS,
+    LoadSegment,
+    protection_of,
+    read_core,
+)
 from ..formats.elfnotes import NT_FPREGSET, NT_PRSTATUS, CoreThread, MappedFile
-from ..ranges import MemoryRange
+from ..images.core import CoreImage, diagnostics
+from ..plan import DumpPlan
+from ..ranges import PAGE_SIZE, MemoryRange
 from ..target import ModuleInfo, ThreadInfo, VmRegion
 from .base import DumpBytes, DumpFile
+
+_AT_ENTRY, _AT_SYSINFO_EHDR = 9, 33  # getauxval(3)
+_BRK_RANGE = (1 << 30) + (1 << 20)
+"""Bytes by which Linux moves the heap at most (arch_randomize_brk of x86), and room for .bss."""
 
 _UNKNOWN_INODE = 1
 """A core does not tell the inode of a mapped file; this says that there is one."""
@@ -36,7 +50,26 @@ class CoreFile(DumpFile):
 
     def regions(self) -> Sequence[VmRegion]:
         """The memory that the file holds, cut where the mapped file changes."""
-        return list(_regions(self._loads, self._notes.files))
+        return [self._named(region) for region in _regions(self._loads, self._notes.files)]
+
+    def _named(self, region: VmRegion) -> VmRegion:
+        """With the name that /proc/PID/maps has for it, where the auxiliary vector tells."""
+        if region.path:
+            return region
+        if region.start == self.auxv.get(_AT_SYSINFO_EHDR):
+            return region._replace(path="[vdso]")
+        if 0 < region.start - self._program_end < _BRK_RANGE and region.protection == "rw-p":
+            return region._replace(path="[heap]")
+        return region
+
+    @functools.cached_property
+    def _program_end(self) -> int:
+        """Where the program's mappings end; behind them begins the heap (brk(2))."""
+        entry = self.auxv.get(_AT_ENTRY, 0)
+        program = next((file for file in self._notes.files if file.start <= entry < file.end), None)
+        if program is None:
+            return 0
+        return max(file.end for file in self._notes.files if file.path == program.path)
 
     def threads(self) -> Sequence[ThreadInfo]:
         """All threads in the file's order, which has the main thread first."""
@@ -53,8 +86,25 @@ class CoreFile(DumpFile):
         return list(found.values())
 
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
-        """Nothing: a core does not tell which pages differ from the mapped file."""
-        return ()
+        """The region, where it can be written: a core does not tell which pages were."""
+        return [MemoryRange(region.start, region.end)] if region.protection[1] == "w" else []
+
+    def image(self, plan: DumpPlan, *, runtime_base: int) -> CoreImage:
+        """Lay out a core that holds less of the same memory."""
+        try:
+            page = self.memory.read(SPECIAL_DIAG_INFO_ADDRESS, PAGE_SIZE)
+        except MemoryFaultError:
+            page = diagnostics(runtime_base, None)
+        notes = dataclasses.replace(self._notes, own=None)
+        comment = (self.note or {}).get("comment")
+        return CoreImage(
+            self,
+            plan,
+            self.regions(),
+            notes,
+            diagnostics=page,
+            comment=comment if isinstance(comment, str) else "",
+        )
 
 
 def _thread_info(thread: CoreThread) -> ThreadInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from pathlib import PureWindowsPath
 from ..formats.elfnotes import ProcessInfo
 from ..formats.minidump import MemorySegment, Module, RegionInfo, Thread
 from ..formats.minidump_reader import read_minidump
+from ..images.minidump import StrippedMinidump
+from ..plan import DumpPlan
 from ..ranges import MemoryRange
 from ..target import ModuleInfo, ThreadInfo, VmRegion
 from .base import DumpBytes, DumpFile
@@ -44,6 +47,7 @@ class MinidumpFile(DumpFile):
         super().__init__(path, file, dump.segments)
         self._streams = dump.streams
         self._dump_segments = dump.segments
+        self._timestamp = dump.timestamp
         self._modules = sorted(dump.streams.modules, key=lambda module: module.base)
         self.process = self._process()
         self.note = dump.streams.own
@@ -91,6 +95,11 @@ class MinidumpFile(DumpFile):
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
         """The region, where it was written: until then its protection is another."""
         return [MemoryRange(region.start, region.end)] if region.protection[1] == "w" else []
+
+    def image(self, plan: DumpPlan, *, runtime_base: int) -> StrippedMinidump:
+        """Lay out a minidump that holds less of the same memory."""
+        streams = dataclasses.replace(self._streams, own={})
+        return StrippedMinidump(self, plan, self.regions(), streams, timestamp=self._timestamp)
 
 
 def _cut(segments: Sequence[MemorySegment], edges: Sequence[int]) -> Iterator[MemoryRange]:

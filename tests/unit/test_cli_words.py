@@ -94,11 +94,11 @@ def test_help_fits_a_terminal(run: Any, words: str) -> None:
 def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     text = run("--help").out
     options = ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "--compress")
-    for word in (*options, "verify FILE", "unpack FILE.zst", "demo"):
+    for word in (*options, "verify FILE", "unpack FILE.zst", "strip FULL", "demo"):
         assert word in text
     for word in (" -e", " -t ", " -x", " -w", " -f ", "-fx", "--type", "--maxmem"):
         assert word in text
-    for absent in (" -l", "--no-fallback", "strip"):
+    for absent in (" -l", "--no-fallback"):
         assert absent not in text
 
 

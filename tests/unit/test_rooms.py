@@ -24,7 +24,7 @@ ROOMS = [
     {"planning"},
     {"outputs"},
     {"capture", "verification", "heapstat", "dumpinfo"}
-    | {"processes", "doctor", "regionmap", "unpacking"},
+    | {"processes", "doctor", "regionmap", "stripping", "unpacking"},
     {"writer"},
     {"demo", "monitor"},
     {"cli", "minidumper"},
