@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ntpath
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def configure(target: LiveTarget, options: DumpOptions) -> None:
     """Write the dumps of a process in this way from now on.
 
     Raises:
-        UsageError: this system's dumps have no such thing.
+        UsageError: this system's dumps have no such thing, or it is not a full path.
     """
     if sys.platform == "linux":
         from .linux.process import LinuxProcess
@@ -72,6 +73,11 @@ def configure(target: LiveTarget, options: DumpOptions) -> None:
         from .windows.process import WindowsProcess
 
         assert isinstance(target, WindowsProcess)
+        if options.dbghelp and not ntpath.isabs(options.dbghelp):
+            raise UsageError(
+                f"{options.dbghelp} is no full path: dbghelp is never searched for",
+                hint=f"--dbghelp {ntpath.abspath(options.dbghelp)}",
+            )
         target.options = options
 
 

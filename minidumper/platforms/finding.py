@@ -77,7 +77,7 @@ def find_pid(name: str, among: Iterable[Candidate]) -> int:
     ]
     if not found:
         raise TargetNotFoundError(
-            f"no process is named {name}", name=name, hint="see: ps -e; or give its pid"
+            f"no process is named {name}", name=name, hint="see: minidumper ps; or give its pid"
         )
     if len(found) > 1:
         raise AmbiguousTargetError(

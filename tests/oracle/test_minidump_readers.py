@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 from minidump.minidumpfile import MinidumpFile
 
 from minidumper.dbghelp import CONTEXT_AMD64
+from minidumper.dumpfile import open_dump
 from minidumper.formats.minidump import (
     ExceptionInfo,
     Handle,
@@ -24,6 +26,7 @@ from minidumper.formats.minidump import (
 )
 from minidumper.formats.minidump_reader import read_minidump
 from minidumper.formats.minidump_writer import layout
+from minidumper.platforms.windows.sinks import FileSink
 from minidumper.ranges import MemoryRange
 
 TEB = 0x7FF0_0000_0000
@@ -117,3 +120,27 @@ def test_both_readers_find_memory_at_the_same_place(theirs: Any) -> None:
         (s.start_virtual_address, s.end_virtual_address, s.start_file_address)
         for s in theirs.memory_segments_64.memory_segments
     ]
+
+
+@pytest.mark.gate("linux")  # where files have holes
+def test_memory_beyond_4_gb(tmp_path: Path) -> None:
+    ranges = [MemoryRange(n << 40, (n << 40) + (3 << 30)) for n in (1, 2, 3)]
+    plan = layout(STREAMS, ranges)
+    path = tmp_path / "large.dmp"
+    with open(path, "wb") as file:
+        sink = FileSink(file.fileno())
+        sink.put(0, memoryview(plan.header))
+        for start, end, offset in plan.segments:
+            sink.put(offset + end - start - 8, memoryview(struct.pack("<Q", end - 8)))
+    assert path.stat().st_size == sink.size == plan.file_size > 9 << 30
+    with open_dump(path) as dump:
+        assert [dump.memory.read(end - 8, 8) for _, end in ranges] == [
+            struct.pack("<Q", end - 8) for _, end in ranges
+        ]
+    theirs = MinidumpFile.parse(str(path))
+    try:
+        segments = theirs.memory_segments_64.memory_segments
+        assert [(s.start_virtual_address, s.end_virtual_address) for s in segments] == ranges
+        assert [s.start_file_address for s in segments] == [s.offset for s in plan.segments]
+    finally:
+        theirs.file_handle.close()

@@ -87,6 +87,17 @@ def test_another_dbghelp(
         (other / "dbghelp.dll").unlink()
 
 
+def test_dbghelp_is_given_by_its_full_path(
+    target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-mm", "--dbghelp", "dbghelp.dll", str(target.pid), str(tmp_path)]
+    assert main.run(words) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "minidumper: error: dbghelp.dll is no full path: dbghelp is never searched for"
+    assert hint == f"hint: --dbghelp {Path.cwd() / 'dbghelp.dll'}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_dbghelp_is_told_of(
     target: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
