@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import platforms
-from .clr.client import ClrClient, HeapRow, Progress
+from .clr.answers import HeapRow
+from .clr.client import ClrClient, Progress
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
 from .dumpfile import DumpFile, open_dump

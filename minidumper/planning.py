@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .clr.client import ClrClient, ClrRegions
+from .clr.answers import ClrRegions
+from .clr.client import ClrClient
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
 from .errors import (

@@ -11,17 +11,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
-from ..ranges import Reason, ReasonedRange
 from ..target import MemorySource, Target, ThreadInfo
+from .answers import Assembly, ClrRegions, HeapRow, Inspection, unpack_ranges
 from .dac import Dac
 from .handles import give, handle_of
 from .host import find_host
@@ -52,55 +50,6 @@ main(sys.argv[1], platforms)
 """
 WORKER_WORD = "_worker"
 """The first word by which a frozen program (packaging/program.py) is its own worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClrRegions:
-    """What the CLR side needs of a stopped target, and what it told.
-
-    `ranges` are page aligned, sorted and disjoint; parts of them may not be mapped. `facts` has
-    `modules`, `threads` and `frames`, and unless it is a minimal one `can_walk` (False while a GC
-    works), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments` and `gc_bytes` (sum of ClrMD's
-    Segment.ObjectRange.Length).
-    """
-
-    ranges: list[ReasonedRange]
-    facts: Mapping[str, Any]
-    warnings: list[CaptureWarning]
-
-
-class Inspection(NamedTuple):
-    """What the readers of a dump find: `problems` has a line for each thing that they would not.
-
-    `counts` has objects, unknown_objects, types, methods, threads, frames, modules, handles,
-    finalizable, sync_blocks and missing_reads.
-    """
-
-    counts: dict[str, int]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HeapRow:
-    """All objects of a type in a generation: gen0, gen1, gen2, loh, poh, frozen."""
-
-    type: str
-    module: str
-    generation: str
-    count: int
-    size: int
-
-
-class Assembly(NamedTuple):
-    """A managed assembly: `version` is its own, `product` that of what it is a part of.
-
-    What its metadata does not tell, or an assembly without a file does not have, is "" and 0.
-    """
-
-    path: str
-    base: int
-    version: str
-    product: str
 
 
 class ClrClient:
@@ -242,7 +191,7 @@ class ClrClient:
         contexts = b"".join(thread.context for thread in threads)
         facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
         warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]
-        return ClrRegions(_ranges(columns), facts, warnings)
+        return ClrRegions(unpack_ranges(columns), facts, warnings)
 
     def inspect(
         self, threads: Sequence[ThreadInfo] | None = None, *, progress: Progress | None = None
@@ -460,14 +409,3 @@ def _handles(source: MemorySource) -> dict[str, int]:
     if source.copies:
         handles["copies"] = handle_of(source.copies)
     return handles
-
-
-def _ranges(columns: bytes) -> list[ReasonedRange]:
-    """Columns of starts (u64), ends (u64) and reasons (u32)."""
-    count = len(columns) // 20
-    addresses = array("Q", columns[: 16 * count])
-    reasons = array("I", columns[16 * count :])
-    return [
-        ReasonedRange(start, end, Reason(value))
-        for start, end, value in zip(addresses[:count], addresses[count:], reasons, strict=True)
-    ]

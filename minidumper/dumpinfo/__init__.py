@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from ..clr.client import Assembly
+from ..clr.answers import Assembly
 from ..dumpfile import DumpFile, open_bytes, open_dump
 from ..errors import DumpFormatError, MemoryFaultError
 from ..formats.elfimage import build_id, read_image

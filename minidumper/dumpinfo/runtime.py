@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..clr.client import Assembly, ClrClient
+from ..clr.answers import Assembly
+from ..clr.client import ClrClient
 from ..clr.dac import find_dac
 from ..clr.runtime import Runtime, find_runtime
 from ..dumpfile import DumpFile

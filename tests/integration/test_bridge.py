@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from minidumper.clr.client import ClrClient, ClrRegions
+from minidumper.clr.answers import ClrRegions
+from minidumper.clr.client import ClrClient
 from minidumper.clr.dac import find_dac
 from minidumper.clr.runtime import RuntimeKind, find_runtime
 from minidumper.dumpfile import open_dump

@@ -17,7 +17,8 @@ import pytest
 from minidumper import platforms
 from minidumper.capture import Capture
 from minidumper.clr import client
-from minidumper.clr.client import ClrClient, ClrRegions
+from minidumper.clr.answers import ClrRegions
+from minidumper.clr.client import ClrClient
 from minidumper.dumpinfo import dump_info
 from minidumper.errors import (
     AccessDeniedError,

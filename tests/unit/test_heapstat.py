@@ -13,7 +13,7 @@ import pytest
 
 from minidumper.cli import heapstat as command
 from minidumper.cli import main
-from minidumper.clr.client import HeapRow
+from minidumper.clr.answers import HeapRow
 from minidumper.errors import BridgeError, ClrError
 from minidumper.heapstat import HeapStatistics, TypeChange, TypeRow, _walk, by_type, changes
 

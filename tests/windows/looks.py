@@ -61,6 +61,27 @@ def test_doctor_of_no_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, gates["exists"]) == (3, "failed")
 
 
+DEBUGGER = """
+import ctypes, sys
+kernel32 = ctypes.windll.kernel32
+assert kernel32.DebugActiveProcess(int(sys.argv[1]))
+kernel32.DebugSetProcessKillOnExit(0)
+print("holds it", flush=True)
+input()
+"""
+
+
+def test_doctor_of_a_process_that_a_debugger_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        programs.python("input()") as process,
+        programs.python(DEBUGGER, str(process.pid)) as debugger,
+    ):
+        assert debugger.stdout
+        assert debugger.stdout.readline() == "holds it\n"
+        code, gates = doctor(process.pid, capsys)
+    assert (code, gates["not traced"]) == (4, "failed")
+
+
 def test_info_of_a_dump_by_dbghelp(target: Running, tmp_path: Path) -> None:
     path = tmp_path / "heap.dmp"
     write_dump(target.pid, "heap", str(path))
@@ -70,7 +91,12 @@ def test_info_of_a_dump_by_dbghelp(target: Running, tmp_path: Path) -> None:
     assert info.runtime
     assert info.runtime.version.startswith("10.")
     assert info.runtime.heap_held == info.runtime.heap > 1_000_000
-    assert any(row.path.lower().endswith("coreclr.dll") for row in info.modules)
+    assert info.runtime.server_gc is False
+    paths = [row.path.lower() for row in info.modules]
+    assert len(set(paths)) == len(paths)
+    assert any(path.endswith("coreclr.dll") for path in paths)
+    (program,) = [row for row in info.modules if row.path.endswith("GcHeap.dll")]
+    assert program.assembly_version == "1.0.0.0"
 
 
 def test_the_commands_run_as_a_program() -> None:
