@@ -38,10 +38,11 @@ class Capture:
         *,
         dac: Sequence[Path] = (),
         describes: bool = False,
+        falls_back: bool = False,
     ) -> None:
         """Get ready: everything that can be found out before a stop is.
 
-        `describes` lets the planner tell of exceptions, whatever the mode.
+        `describes` and `falls_back` are the planner's.
 
         Raises:
             ClrError: heap mode cannot serve this target.
@@ -51,7 +52,13 @@ class Capture:
         self._backend = platforms.backend()
         began = time.monotonic()
         self.planner = Planner(
-            target, modes, dac=dac, root=target.root, user=target.user, describes=describes
+            target,
+            modes,
+            dac=dac,
+            root=target.root,
+            user=target.user,
+            describes=describes,
+            falls_back=falls_back,
         )
         self._fresh_until = 0.0
         self._exception: ExceptionInfo | None = None

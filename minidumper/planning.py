@@ -12,6 +12,7 @@ from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
 from .errors import (
     BridgeError,
+    ClrError,
     DacNotFoundError,
     HostRuntimeNotFoundError,
     NoClrInTargetError,
@@ -19,7 +20,7 @@ from .errors import (
     UnsupportedTargetError,
 )
 from .plan import CaptureWarning, DumpMode, DumpPlan
-from .providers import ModuleRanges, native_ranges, readable
+from .providers import ModuleRanges, native_ranges, private_memory, readable
 from .ranges import MemoryRange, Reason, ReasonedRange, clip, fill_gaps, union
 from .target import Target, ThreadInfo, VmRegion
 
@@ -52,11 +53,13 @@ class Planner:
         root: str = "",
         user: tuple[int, int] | None = None,
         describes: bool = False,
+        falls_back: bool = False,
     ) -> None:
         """Find the runtime, and start the worker where a mode needs it.
 
         `root` is the prefix under which the target's files are found, `user` whom its DAC runs as.
         `describes` starts the worker whatever the mode, for `exception` and `throw_sites`.
+        `falls_back` takes all private memory of the process instead, where the CLR side fails.
 
         Raises:
             NoClrInTargetError, DacNotFoundError, DacUntrustedError: heap mode cannot serve it.
@@ -70,6 +73,8 @@ class Planner:
         self._root = Path(root or "/")
         self._user = user
         self._client: ClrClient | None = None
+        self.falls_back = falls_back
+        self._fallen_back = False
         self._skip: tuple[str, ...] = ()
         self._cut_off_s: float | None = None
         folder = str(Path(self.runtime.path).parent) if self.runtime else ""
@@ -85,10 +90,12 @@ class Planner:
             _check_libc(target)
             self._start()
         except _NO_CLR_SIDE as err:
-            if DumpMode.HEAP in modes:
+            if DumpMode.HEAP in modes and falls_back:
+                self._fall_back(err)
+            elif DumpMode.HEAP in modes:
                 err.hint = err.hint or _WITHOUT_CLR
                 raise
-            if self.runtime is not None:
+            elif self.runtime is not None:
                 self.warnings.append(CaptureWarning("clr", f"managed stacks left out: {err}"))
 
     def __enter__(self) -> Self:
@@ -145,6 +152,9 @@ class Planner:
                 f"process {self._target.pid} ({self._target.name}) ended meanwhile",
                 pid=self._target.pid,
             ) from err
+        if self._skip == steps and self.falls_back:
+            self._fall_back(err)
+            return
         if self._skip == steps:
             err.hint = _WITHOUT_CLR
             raise err
@@ -186,6 +196,8 @@ class Planner:
             if self._cut_off_s is not None:
                 text = f"the rehearsal took longer than {self._cut_off_s:g} s: a part of what only "
                 warnings.append(CaptureWarning("rehearsal", f"{text}the DAC can find is left out"))
+        if self._fallen_back and mode is DumpMode.HEAP:
+            ranges += private_memory(regions, self.runtime)
         allowed = readable(regions)
         chosen = fill_gaps(clip(union(ranges), allowed), allowed, MAX_BLOCKS)
         facts = dict(clr.facts) if clr else {}
@@ -236,6 +248,15 @@ class Planner:
             else:
                 out.append(item)
         return out
+
+    def _fall_back(self, err: ClrError | UnsupportedTargetError) -> None:
+        """Do without the CLR side from now on: what it would have found lies in private memory."""
+        self.close()
+        self._target = self._origin
+        self._fallen_back = True
+        self.warnings.append(
+            CaptureWarning("clr", f"all private memory was taken instead of the exact set: {err}")
+        )
 
     def open_again(self) -> None:
         """Read a runtime anew that was not yet ready for it."""

@@ -161,6 +161,7 @@ class _DumpCommand(click.Command):
 @options.ON_EXIT
 @options.MAX_MEMORY
 @options.MIN_MEMORY
+@options.NO_FALLBACK
 @options.WAIT
 @options.LAUNCH
 @click.version_option(__version__, prog_name="minidumper", message="%(prog)s %(version)s")
@@ -188,6 +189,7 @@ def command(
     on_exit: bool,
     max_mb: float | None,
     min_mb: float | None,
+    no_fallback: bool,
     wait_for_name: bool,
     words: Sequence[str],
 ) -> None:
@@ -215,6 +217,7 @@ def command(
         launch=launch,
         wait_for_name=wait_for_name,
         triggers=triggers,
+        fallback=not no_fallback,
         place=place,
         modes=modes,
         dac=dac,

@@ -77,6 +77,11 @@ MIN_MEMORY = click.option(
     metavar="MB",
     help="Wait until it takes less memory.",
 )
+NO_FALLBACK = click.option(
+    "--no-fallback",
+    is_flag=True,
+    help="Fail rather than take all private memory, where the CLR side fails at such a moment.",
+)
 WAIT = click.option(
     "-w", "wait_for_name", is_flag=True, help="Wait for a process of that name to begin."
 )

@@ -40,6 +40,7 @@ class Request:
     launch: Sequence[str]
     wait_for_name: bool
     triggers: Triggers
+    fallback: bool
     place: str | None
     modes: Sequence[DumpMode]
     dac: Sequence[Path]
@@ -92,6 +93,7 @@ def _monitor(request: Request) -> Monitor:
         wait_for_name=request.wait_for_name,
         count=request.count,
         interval_s=request.interval_s,
+        fallback=request.fallback,
         async_copy=request.async_copy,
         overwrite=request.overwrite,
         compress=request.level,

@@ -57,12 +57,14 @@ class Monitor:
         dac: Sequence[str | Path] = (),
         options: DumpOptions | None = None,
         progress: Progress | None = None,
+        fallback: bool = True,
     ) -> None:
         """Choose a process by pid or name, or a command to launch; see `write_dump` for the rest.
 
         `wait_for_name` waits for a process of that name to begin. `count` dumps are taken,
         `interval_s` seconds apart at least (default 10, for exceptions 0); so long a memory limit
-        has to hold, too.
+        has to hold, too. With `fallback` a dump is taken with all private memory of the process
+        where the CLR side fails (its DAC crashes or hangs on a dying process).
         """
         if (process is None) == (not launch):
             raise UsageError("either a process or a command to launch is needed")
@@ -85,6 +87,7 @@ class Monitor:
             dac=[Path(item) for item in dac],
             options=options or DumpOptions(),
             progress=progress,
+            falls_back=fallback,
         )
         self._wants = Wants()
         self._stopped = False

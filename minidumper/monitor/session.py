@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -92,6 +92,7 @@ class DumpSettings:
     dac: Sequence[Path] = ()
     options: DumpOptions = field(default_factory=DumpOptions)
     progress: Progress | None = None
+    falls_back: bool = True
 
 
 class Session:
@@ -136,7 +137,8 @@ class Session:
         Raises:
             ClrError: this kind of dump cannot be had of the process.
         """
-        capture = self._ready()
+        capture = self._ready(falls_back=False)  # what fails now is told at once
+        capture.planner.falls_back = self._settings.falls_back
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
         if self._awaits_runtime:
             self._watch_exceptions(capture.planner)
@@ -213,13 +215,14 @@ class Session:
             guardian=find_host().guardian,
         )
 
-    def _ready(self) -> Capture:
+    def _ready(self, *, falls_back: bool = True) -> Capture:
         if self._capture is None:
             self._capture = Capture(
                 self.target,
                 self._settings.modes,
                 dac=self._settings.dac,
                 describes=self._wants.exceptions is not None,
+                falls_back=falls_back and self._settings.falls_back,
             )
         return self._capture
 
@@ -276,7 +279,8 @@ class Session:
         """A signal that ends the process: the runtime's end of an unhandled exception, or not."""
         facts = {}
         if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
-            facts = dict(self._ready().planner.exception(tid=event.own_tid))
+            with suppress(BridgeError):  # it is told as the signal
+                facts = dict(self._ready().planner.exception(tid=event.own_tid))
         if facts and self._wants.first_chance and facts["types"][0] not in _NEVER_THROWN:
             return None  # it was there when it was thrown
         if facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..clr.runtime import Runtime
 from ..plan import DumpMode
 from ..ranges import Reason, ReasonedRange
 from ..target import Target, ThreadInfo, VmRegion
@@ -12,7 +13,23 @@ from .modules import ModuleRanges, modified_images, readable
 from .runtime_data import c_heap
 from .stacks import stack_ranges
 
-__all__ = ["ModuleRanges", "native_ranges", "readable"]
+_COMPILED = "/memfd:doublemapper"
+"""Where CoreCLR maps code twice, to write and to run it: src/coreclr/minipal, dotnet/runtime."""
+
+__all__ = ["ModuleRanges", "native_ranges", "private_memory", "readable"]
+
+
+def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iterator[ReasonedRange]:
+    """What a process can write and shares with nobody, as createdump's heap dumps have it.
+
+    And what readers want besides: the runtime's image, assemblies for the names in them, and the
+    code that was compiled.
+    """
+    of_runtime = (_COMPILED, *([runtime.path] if runtime else []))
+    for region in regions:
+        private = region.protection.startswith("rw") and region.protection[3] == "p"
+        if private or region.path.startswith(of_runtime) or region.path.endswith(".dll"):
+            yield ReasonedRange(region.start, region.end, Reason.ALL_MEMORY)
 
 
 def native_ranges(

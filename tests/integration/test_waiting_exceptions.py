@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from elftools.elf.elffile import ELFFile
 
@@ -20,7 +19,8 @@ from minidumper.report import ExceptionInfo
 from tests.support import gates, oracle, processes, runtimes
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, command, running
-from tests.support.waiting import await_line, launch, reports, tell
+from tests.support.waiting import await_line, launch, reports, tell, watched
+from tests.support.waiting_kills import wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints")
@@ -120,6 +120,11 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
     assert any(start <= told["address"] < end for start, end in spans)
 
 
+def assert_well(app: Running) -> None:
+    assert app.alive()
+    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
+
+
 def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:
     """Collects exceptions, and wants a dump of none."""
 
@@ -128,33 +133,6 @@ def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:
         return False
 
     return decide
-
-
-@contextmanager
-def watched(monitor: Monitor, app: Running) -> Iterator[None]:
-    """A monitor at work, in a thread of its own."""
-    ready = threading.Event()
-
-    class Ready(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith("waiting in process"):
-                ready.set()
-
-    handler = Ready()
-    logger = logging.getLogger("minidumper")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    thread = threading.Thread(target=lambda: list(monitor.run()))
-    thread.start()
-    try:
-        assert ready.wait(DEADLINE_S)
-        yield
-    finally:
-        monitor.stop()
-        thread.join()
-        logger.removeHandler(handler)
-    assert app.alive()
-    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
 
 
 def names(found: list[ExceptionInfo]) -> list[str]:
@@ -174,7 +152,7 @@ def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
     with running("Faults", version) as app:
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
         monitor.on_exception(1, decide=noting(found))
-        with watched(monitor, app):
+        with watched(monitor):
             # The place that those pass is watched a moment after the first exception.
             while "InvalidCastException" not in names(found) and version != "8.0.4":
                 assert app.ask("caught cast") == "InvalidCastException"
@@ -186,6 +164,7 @@ def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
                 told = app.ask("chances").split(",")
                 assert names(found) == told
                 assert caught == told[-1]
+        assert_well(app)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +186,10 @@ def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> No
         found: list[ExceptionInfo] = []
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
         monitor.on_exception(1, decide=noting(found), **choice)
-        with watched(monitor, app):
+        with watched(monitor):
             for kind in ("rare", "derived", "null"):
                 app.ask(f"caught {kind}")
+        assert_well(app)
     assert names(found) == types
 
 
@@ -239,3 +219,37 @@ def test_launched_and_watched_from_the_start(tmp_path: Path) -> None:
     assert done.returncode == 7, done.stderr
     (report,) = json.loads(done.stdout[done.stdout.index("[") :])
     assert report["exception"]["message"] == "a rare one"
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """`python -m tests.support.waiting_kills` does this 1,000 times."""
+    with wait_killer(tmp_path, seed=5) as killer:
+        for _ in range(50):
+            killer.play()
+    assert killer.outcomes.total() == 50
+
+
+def test_a_hundred_dumps_in_a_row(tmp_path: Path) -> None:
+    """Neither memory nor descriptors grow with the dumps."""
+    with running("Faults") as app:
+        monitor = Monitor(
+            app.pid, DumpMode.MINIMAL, f"{tmp_path}/PID.dmp", count=100, overwrite=True
+        )
+        monitor.on_exception(1, type=RARE)
+        sizes: list[tuple[int, int]] = []
+        own = psutil.Process()
+        thread = threading.Thread(target=lambda: sizes.extend(_sizes(monitor, own)))
+        thread.start()
+        while thread.is_alive():
+            app.ask("caught rare")
+        thread.join()
+        assert app.alive()
+    assert len(sizes) == 100
+    (_, early), (_, late) = sizes[10], sizes[-1]
+    assert late == early
+    assert sizes[-1][0] < sizes[10][0] + 20_000_000
+
+
+def _sizes(monitor: Monitor, own: psutil.Process) -> Iterator[tuple[int, int]]:
+    for _ in monitor.run():
+        yield own.memory_info().rss, own.num_fds()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from minidumper import CaptureReport, Monitor
 
 from . import runtimes
 from .commands import ENVIRONMENT, PROGRAM
@@ -57,3 +62,43 @@ def launch(
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+class Taken:
+    """What came of a monitor at work in `thread`."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.reports: list[CaptureReport] = []
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._run, args=(monitor,))
+
+    def _run(self, monitor: Monitor) -> None:
+        try:
+            self.reports.extend(monitor.run())
+        except Exception as err:  # its test looks at it
+            self.error = err
+
+
+@contextmanager
+def watched(monitor: Monitor) -> Iterator[Taken]:
+    """A monitor that waits, in a thread of its own; stopped at the end."""
+    ready = threading.Event()
+
+    class Ready(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("waiting in process"):
+                ready.set()
+
+    handler = Ready()
+    logger = logging.getLogger("minidumper")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    taken = Taken(monitor)
+    taken.thread.start()
+    try:
+        assert ready.wait(DEADLINE_S), taken.error
+        yield taken
+    finally:
+        monitor.stop()
+        taken.thread.join()
+        logger.removeHandler(handler)

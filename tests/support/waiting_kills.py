@@ -1,0 +1,125 @@
+"""Waits that are killed at a random moment while six threads throw: the target must never mind.
+
+python -m tests.support.waiting_kills [--rounds 1000] [--seed N] [--guardian]
+
+Moments are spread over the start, the wait, and a dump at an exception: its stop, its file. With
+--guardian it is the guardian alone that is killed, while it waits. After each round the target
+throws on, none of its threads is held and no process of ours is left. Prints how the rounds ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from . import processes
+from .commands import started
+from .targets import Running, running
+from .waiting import await_line
+
+WAITS = (
+    ("-mm", "-e", "1", "-f", "*nothing*"),
+    ("-mm", "-e", "1", "--type", "No.Such"),
+    ("-mm", "-e", "1", "-n", "1000"),
+    ("-mh", "-e", "1", "-n", "1000"),
+    ("-mm", "-e", "-t"),
+)
+LONGEST_S = 0.8
+"""After which a wait is killed; the third and fourth take dumps all the time."""
+
+DEADLINE_S = 30.0
+
+
+class WaitKiller:
+    """Plays rounds on one target."""
+
+    def __init__(self, app: Running, folder: Path, seed: int) -> None:
+        self._app = app
+        self._folder = folder
+        self._choice = random.Random(seed)
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        assert app.ask("many 6") == "throwing"
+
+    def play(self, *, guardian: bool = False) -> None:
+        """Kill in one wait, and see what is left of it.
+
+        Raises:
+            AssertionError: more than should be.
+        """
+        words = self._choice.choice(WAITS)
+        from_start = not guardian and self._choice.random() < 0.3
+        with started(*words, "-o", f"{self._folder}/", self._app.pid, cwd=self._folder) as own:
+            try:
+                if not from_start:
+                    await_line(own, "waiting in process")
+                time.sleep(self._choice.random() * LONGEST_S)
+                with suppress(ProcessLookupError):
+                    os.kill(_guardian(own.pid) if guardian else own.pid, 9)
+                own.communicate(timeout=DEADLINE_S)
+            finally:
+                own.kill()
+        self._check_rest()
+        self.outcomes[f"{' '.join(words)}: exit {own.returncode}"] += 1
+
+    def _check_rest(self) -> None:
+        pid = self._app.pid
+        left = processes.descendants() - {psutil.Process(pid)}
+        _, alive = psutil.wait_procs(left, timeout=DEADLINE_S)
+        assert not alive, f"left: {alive}"
+        assert "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text()
+        assert not set(processes.state(pid)) & set("tT"), "a thread is held"
+        thrown = int(self._app.ask("thrown"))
+        while int(self._app.ask("thrown")) < thrown + 50:
+            pass
+        for path in self._folder.iterdir():
+            assert path.suffix == ".dmp"
+            path.unlink()
+
+
+def _guardian(pid: int) -> int:
+    """The guardian of a minidumper."""
+    for child in psutil.Process(pid).children():
+        if any("MiniDumper.Guardian" in word for word in child.cmdline()):
+            return child.pid
+    raise ProcessLookupError
+
+
+@contextmanager
+def wait_killer(folder: Path, seed: int) -> Iterator[WaitKiller]:
+    """A killer with a target of its own, whose dumps go to `folder`."""
+    with running("Faults") as app:
+        yield WaitKiller(app, folder, seed)
+
+
+def main() -> None:
+    """Play as many rounds as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--guardian", action="store_true")
+    options = parser.parse_args()
+    processes.adopt_orphans()
+    print(f"seed {options.seed}", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        wait_killer(Path(folder), options.seed) as killer,
+    ):
+        for done in range(1, options.rounds + 1):
+            killer.play(guardian=options.guardian)
+            if done % 50 == 0:
+                print(f"{done} rounds: the target lives", flush=True)
+    for text, count in sorted(killer.outcomes.items()):
+        print(f"{count:6} {text}")
+
+
+if __name__ == "__main__":
+    main()
