@@ -108,7 +108,8 @@ def test_a_dump_has_the_rows_of_its_load_segments(dump: Path) -> None:
 def test_process_and_dump_have_the_same_heap(found: RegionMap, dump: Path) -> None:
     live, file = found.as_dict()["totals"], map_dump(dump).as_dict()["totals"]
     for name in ("GC_HEAP", "METADATA", "HANDLE_TABLE", "STUBS"):
-        assert live[name] == file[name], name
+        # Not what is resident of it: reading an absent page maps the page of zeros there.
+        assert live[name]["size"] == file[name]["size"], name
 
 
 def test_modes_hold_more_and_more(target: targets.Running) -> None:
