@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from ..dbghelp import CallbackHandler
+from ..errors import UsageError
 from ..formats.minidump import ExceptionInfo
 
 
@@ -25,6 +26,17 @@ class DumpOptions:
     callback: CallbackHandler | None = None
     writer: str = ""
     dbghelp: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UsageError: there is no such writer, or it asks no callback.
+        """
+        if self.writer not in ("", "dbghelp", "native"):
+            raise UsageError(f"there is no writer {self.writer}", hint="choose dbghelp or native")
+        if self.callback and self.writer == "native":
+            raise UsageError("the native writer asks no callback", hint="leave one of them out")
 
     def given(self) -> list[str]:
         """The names of those that are not at their default."""
