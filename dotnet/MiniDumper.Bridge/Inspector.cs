@@ -13,10 +13,13 @@ internal sealed unsafe class Inspector(
     private const int ObjectsBetweenReports = 100_000;
     private const int VisitsBetweenFlushes = 5000;
     private const int MaxProblems = 100;
+    private const int MaxMissing = 10_000;
 
     private readonly List<string> _problems = [];
     private readonly Dictionary<string, long> _counts = [];
     private readonly HashSet<ulong> _types = [];
+    private readonly Replay _replay = new(reader, sos, runtime);
+    private List<MissingRead> _missing = [];
 
     private Action<string, long, long>? _progress;
 
@@ -28,25 +31,34 @@ internal sealed unsafe class Inspector(
         _types.Clear();
         reader.FlushCachedData();
         runtime.FlushCachedData();
-        reader.Missing = [];
-        Step("objects", Objects);
-        Step("threads", Threads);
-        Step("modules", Modules);
-        Step("types", Types);
-        Step("handles", Roots);
-        List<(ulong Address, int Size)> missing = reader.Missing;
-        reader.Missing = null;
+        _replay.Clear();
+        MissingReads missing = reader.Missing = new MissingReads();
+        try
+        {
+            _replay.ScanStacks(missing);
+            Step("dumpheap -stat", Objects);
+            Step("clrstack -a", Threads);
+            Step("dumpmodule", Modules);
+            foreach ((string command, Action read) in _replay.Commands())
+                Step(command, read);
+            Step("dumpmt -md", Types);
+            Count();
+        }
+        finally
+        {
+            reader.Missing = null;
+        }
+
         // Code and IL stay in the modules' files; what a dump must have of them is checked above.
         ModuleImages images = new(runtime, sos);
-        missing.RemoveAll(read => images.Contains(read.Address));
-        foreach ((ulong address, int size) in missing)
-            Problem($"0x{address:x}, {size} bytes: missing in the dump");
-        _counts["missing_reads"] = missing.Count;
+        _missing = missing.Distinct(read => images.Contains(read.Address));
+        _counts["missing_reads"] = _missing.Count;
         return new Answer(Describe(), []);
     }
 
     private void Step(string stage, Action step)
     {
+        reader.Missing!.Command = stage;
         _progress?.Invoke(stage, 0, 0);
         try
         {
@@ -74,10 +86,11 @@ internal sealed unsafe class Inspector(
                 // Where the header of free space would be lie leftovers. Windows' DAC takes them for the index
                 // of a sync block, and looks for that far behind the end of their table.
                 if (item.IsFree)
-                    reader.Missing.RemoveRange(missing, reader.Missing.Count - missing);
+                    reader.Missing.CutTo(missing);
                 missing = reader.Missing.Count;
                 if (++objects % ObjectsBetweenReports == 0)
-                    _progress?.Invoke("objects", done + (long)(item.Address - segment.Start), total);
+                    _progress?.Invoke("dumpheap -stat", done + (long)(item.Address - segment.Start), total);
+                _replay.See(item);
                 if (!IsKnown(item.Type))
                 {
                     unknown++;
@@ -194,7 +207,7 @@ internal sealed unsafe class Inspector(
             if (walk.Types + walk.Methods - flushed < VisitsBetweenFlushes)
                 continue;
             flushed = walk.Types + walk.Methods;
-            _progress?.Invoke("types", walk.Types, 0);
+            _progress?.Invoke("dumpmt -md", walk.Types, 0);
             reader.FlushCachedData();
             runtime.FlushCachedData();
         }
@@ -202,7 +215,7 @@ internal sealed unsafe class Inspector(
         _counts["methods"] = walk.Methods;
     }
 
-    private void Roots()
+    private void Count()
     {
         _counts["handles"] = runtime.EnumerateHandles().Count();
         _counts["finalizable"] = runtime.Heap.EnumerateFinalizableObjects().Count();
@@ -224,6 +237,17 @@ internal sealed unsafe class Inspector(
         json.WriteStartArray("problems");
         foreach (string problem in _problems)
             json.WriteStringValue(problem);
+        json.WriteEndArray();
+        json.WriteStartArray("missing");
+        foreach ((ulong address, int size, string command) in _missing.Take(MaxMissing))
+        {
+            json.WriteStartArray();
+            json.WriteNumberValue(address);
+            json.WriteNumberValue(size);
+            json.WriteStringValue(command);
+            json.WriteEndArray();
+        }
+
         json.WriteEndArray();
     });
 }

@@ -23,8 +23,8 @@ internal sealed class TargetDataReader : IDataReader
         ProcessId = processId;
     }
 
-    /// <summary>What every failed read missed: address and size of the request; null where nobody wants to know.</summary>
-    public List<(ulong Address, int Size)>? Missing { get; set; }
+    /// <summary>Where failed reads are noted; null where nobody wants to know.</summary>
+    public MissingReads? Missing { get; set; }
 
     public string DisplayName => $"process {ProcessId}";
 
@@ -78,7 +78,7 @@ internal sealed class TargetDataReader : IDataReader
             _recorder?.Add(address, address + (uint)done, _reasons);
         // ClrMD reads ahead in large pieces, beyond the end of a segment too.
         if (done == 0 || (done < buffer.Length && buffer.Length <= PageCache.PageSize))
-            Missing?.Add((address, buffer.Length));
+            Missing?.Add(address, buffer.Length);
         return done;
     }
 

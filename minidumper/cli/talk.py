@@ -116,6 +116,21 @@ def waiting(step: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def following(step: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show which part is under way and how far, on a terminal alone; None where there is none."""
+    if not _on_a_terminal():
+        yield None
+        return
+    from rich.console import Console
+
+    def tell(part: str, done: int, total: int) -> None:
+        status.update(f"{step}: {part} {f'{done / total:.0%}' if total else ''}")
+
+    with Console(stderr=True).status(step) as status:
+        yield tell
+
+
+@contextlib.contextmanager
 def progress(step: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar with bytes, MB/s and time left, on a terminal alone; None where there is none."""
     if not _on_a_terminal():

@@ -14,7 +14,9 @@ from . import options, render, talk
 @click.command(
     "verify",
     help="Reopen a dump and prove it: the CLR is found, the heap can be walked, the type of every "
-    "object has its name, every managed thread unwinds, every module has its metadata.\n\n"
+    "object has its name, every managed thread unwinds, every module has its metadata; and what "
+    "SOS's main commands read is read from the file alone: what it lacks is listed, with who asked."
+    "\n\n"
     "Ends with exit code 5 where that does not hold.",
 )
 @options.DAC

@@ -26,8 +26,18 @@ class ClrRegions:
     warnings: list[CaptureWarning]
 
 
+class MissingRead(NamedTuple):
+    """Bytes that an SOS command reads and a dump lacks; `address` is in the target."""
+
+    address: int
+    size: int
+    command: str
+
+
 class Inspection(NamedTuple):
     """What the readers of a dump find: `problems` has a line for each thing that they would not.
+
+    `missing` are the reads that failed, each address once, 10,000 at most.
 
     `counts` has objects, unknown_objects, types, methods, threads, frames, modules, handles,
     finalizable, sync_blocks and missing_reads.
@@ -35,6 +45,7 @@ class Inspection(NamedTuple):
 
     counts: dict[str, int]
     problems: tuple[str, ...]
+    missing: tuple[MissingRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

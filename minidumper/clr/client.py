@@ -19,7 +19,7 @@ from typing import Any, Self
 from ..errors import BridgeError
 from ..plan import CaptureWarning
 from ..target import MemorySource, Target, ThreadInfo
-from .answers import Assembly, ClrRegions, HeapRow, Inspection, unpack_ranges
+from .answers import Assembly, ClrRegions, HeapRow, Inspection, MissingRead, unpack_ranges
 from .dac import Dac
 from .handles import give, handle_of
 from .host import find_host
@@ -206,7 +206,8 @@ class ClrClient:
         facts, _ = self._ask(
             "inspect", _threads(threads), contexts, deadline_s=INSPECT_S, progress=progress
         )
-        return Inspection(facts["counts"], tuple(facts["problems"]))
+        missing = tuple(MissingRead(*row) for row in facts["missing"])
+        return Inspection(facts["counts"], tuple(facts["problems"]), missing)
 
     def exception(self, *, address: int = 0, tid: int = 0) -> Mapping[str, Any]:
         """The exception object at an address, else the one that a thread has thrown last.

@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(7)
     for step in range(3 if behaviour == "progress" else 0):
         channel.send_bytes(json.dumps({"progress": ["objects", step, 3]}).encode())
-    facts: dict[str, Any] = {"counts": {}, "problems": [], "warnings": []}
+    facts: dict[str, Any] = {"counts": {}, "problems": [], "missing": [], "warnings": []}
     facts |= {"opened": request, "asked": asked, "environment": dict(os.environ)}
     send(channel, facts, request["data"] + asked["data"])
 
