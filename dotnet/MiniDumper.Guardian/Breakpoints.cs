@@ -8,7 +8,7 @@ namespace MiniDumper.Guardian;
 /// Hardware breakpoints as perf events (perf_event_open(2)): descriptors, which the kernel takes out when
 /// we die. A hit is a SIGTRAP that a tracer sees first.
 /// </summary>
-internal sealed unsafe class Breakpoints : IDisposable
+internal sealed unsafe class Breakpoints(KernelFilter filter) : IDisposable
 {
     /// <summary>Kinds of those at the JIT's helpers that throw an exception, and throw one again.</summary>
     public const int ThrowKind = 0, RethrowKind = 1;
@@ -72,6 +72,8 @@ internal sealed unsafe class Breakpoints : IDisposable
             if (descriptor < 0)
                 return Libc.Errno;
             _descriptors.Add(descriptor);
+            if (kind is ThrowKind or AllKind)
+                filter.Attach(descriptor);
         }
 
         return 0;

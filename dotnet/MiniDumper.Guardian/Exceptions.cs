@@ -21,8 +21,10 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
     private readonly List<string> _wanted = [];
     private readonly List<string> _excluded = [];
+    private readonly KernelFilter _filter = new();
     private Breakpoints? _breakpoints;
     private bool _showsAll;
+    private int _filterErrno = -1; // not tried
 
     internal enum Verdict
     {
@@ -44,7 +46,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     public int SetBreakpoints(Tracees tracees, IEnumerable<string> places)
     {
         _breakpoints?.Dispose();
-        _breakpoints = new Breakpoints();
+        _breakpoints = new Breakpoints(_filter);
         foreach (string place in places)
         {
             string[] parts = place.Split(':');
@@ -58,15 +60,22 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
 
     /// <param name="showsAll">Whether exceptions that do not count are told of, too.</param>
     /// <param name="patterns">+ or - and a text in hexadecimal digits: what has to, and what must not match.</param>
-    public void SetFilter(bool showsAll, IEnumerable<string> patterns)
+    /// <returns>The errno of what keeps types from being dismissed in the kernel, or 0.</returns>
+    public int SetFilter(bool showsAll, IEnumerable<string> patterns)
     {
         _showsAll = showsAll;
+        _wanted.Clear();
+        _excluded.Clear();
         foreach (string pattern in patterns)
         {
             // The backslash is the one letter that stands for itself in a text, and not in an expression.
             string expression = $"*{Channel.Text(pattern[1..]).Replace("\\", "\\\\", StringComparison.Ordinal)}*";
             (pattern[0] == '+' ? _wanted : _excluded).Add(expression);
         }
+
+        if (_filterErrno < 0)
+            _filterErrno = _filter.Open();
+        return _filterErrno;
     }
 
     /// <summary>Learns what a method table means; the threads that waited for it.</summary>
@@ -74,6 +83,8 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     {
         ulong key = Address(methodTable);
         _rules[key] = new Rule(verdict, messageOffset, Channel.Text(name));
+        if (verdict == Verdict.Dismissed && !_showsAll)
+            _filter.Ignore(key);
         List<Tracee> ready = [.. _waiting.Where(each => each.MethodTable == key).Select(each => each.Tracee)];
         _waiting.RemoveAll(each => each.MethodTable == key);
         foreach (Tracee tracee in ready)
@@ -140,7 +151,13 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         _waiting.Clear();
     }
 
-    public void Dispose() => _breakpoints?.Dispose();
+    public void Dispose()
+    {
+        _breakpoints?.Dispose();
+        foreach ((ulong methodTable, Rule rule) in _rules)
+            Seen += rule.Verdict == Verdict.Dismissed ? (long)_filter.Count(methodTable) : 0;
+        _filter.Dispose();
+    }
 
     private static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 

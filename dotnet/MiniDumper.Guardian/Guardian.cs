@@ -11,7 +11,8 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES</c>, <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
 /// (+ or - and a text), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c>; <c>stop</c> gives a line
+/// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
+/// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
 /// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
@@ -80,8 +81,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 Answer(failure);
                 break;
             case "filter":
-                _exceptions.SetFilter(showsAll: words[1] == "1", words[2..]);
-                Answer(0);
+                channel.Write($"ok {_exceptions.SetFilter(showsAll: words[1] == "1", words[2..])}");
                 break;
             case "rule":
                 foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -253,3 +254,16 @@ def test_a_hundred_dumps_in_a_row(tmp_path: Path) -> None:
 def _sizes(monitor: Monitor, own: psutil.Process) -> Iterator[tuple[int, int]]:
     for _ in monitor.run():
         yield own.memory_info().rss, own.num_fds()
+
+
+@pytest.mark.parametrize("choice", [("-f", "*no such text*"), ("--type", "No.Such")], ids=str)
+def test_none_is_missed_or_counted_twice(choice: tuple[str, str], tmp_path: Path) -> None:
+    with running("Faults") as app:
+        app.ask("rate 100")
+        with started("-mm", "-e", "1", *choice, app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            app.ask("rate 2000")
+            own.send_signal(signal.SIGINT)
+            _, said = own.communicate(timeout=DEADLINE_S)
+        assert "exceptions thrown meanwhile: 2000\n" in said
+        assert_well(app)

@@ -162,7 +162,11 @@ class Guardian:
             CaptureError: the system lets us watch no address.
         """
         patterns = [f"+{_hex(text)}" for text in texts] + [f"-{_hex(text)}" for text in excluded]
-        self._ask(" ".join(["filter", f"{show_all:d}", *patterns]))
+        (reason,) = self._ask(" ".join(["filter", f"{show_all:d}", *patterns]))
+        _LOG.debug(
+            "types that do not count are dismissed by %s",
+            f"the guardian (BPF: {os.strerror(int(reason))})" if int(reason) else "the kernel",
+        )
         try:
             exits = {kind: at for kind, at in self._places.items() if kind == EXIT_KIND}
             self._set_breakpoints(exits | dict(places))
@@ -241,10 +245,11 @@ class Guardian:
     def close(self) -> None:
         """Let the target go, and end the guardian."""
         try:
-            self._socket.sendall(b"detach\n")
-            self._socket.shutdown(socket.SHUT_WR)
+            seen = self._ask("detach")
+            if seen != ["0"]:
+                _LOG.info("exceptions thrown meanwhile: %s", *seen)
             self._process.wait(ANSWER_S)
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, CaptureError, subprocess.TimeoutExpired):
             pass  # the kernel lets the target go
         finally:
             self._process.kill()
@@ -256,8 +261,8 @@ class Guardian:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def _ask(self, command: str) -> None:
-        """Send a command, and take what is told until its answer.
+    def _ask(self, command: str) -> list[str]:
+        """Send a command, and take what is told until its answer; the words of that.
 
         Raises:
             OSError: what the guardian failed with.
@@ -283,7 +288,7 @@ class Guardian:
             if answer and answer[0] == "failed":
                 raise OSError(int(answer[1]), os.strerror(int(answer[1])))
             if answer:
-                return
+                return answer[1:]
 
     def _send(self, command: str) -> None:
         try:
