@@ -1,4 +1,4 @@
-"""What watching costs an exception: thrown and caught, unwatched, and under -e 1 that never matches.
+"""What watching costs an exception: thrown and caught, unwatched, and under -e 1 without a match.
 
     python benchmarks/waiting.py [--runtime VERSION ...] [--count N]
 

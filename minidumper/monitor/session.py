@@ -53,6 +53,8 @@ _BASES = ("System.Exception", "System.Object")
 
 _MEMORY_POLL_S = 0.25
 _RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
+_CORE_LIBRARY = "/System.Private.CoreLib.dll"  # mapped when the runtime is about to be ready
+_CORE_LIBRARY_WAIT_S = 1.0  # it is no file of its own in a bundle
 _RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
 _RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
 
@@ -314,21 +316,27 @@ class Session:
 
     def _look_for_runtime(self) -> None:
         """Of a program that has just begun: watch it as soon as its runtime can be read."""
+        early = time.monotonic() - self._began < _CORE_LIBRARY_WAIT_S
+        if early and not any(r.path.endswith(_CORE_LIBRARY) for r in self.target.regions()):
+            return
         if find_runtime(self.target) is None:
             return
         with ExitStack() as stack:
             planner: Planner | None = None
             while self._awaits_runtime:
                 with self.target.stopped():
-                    if planner is None:
-                        planner = stack.enter_context(self._early_planner())
-                    else:
-                        planner.open_again()
                     try:
+                        if planner is None:
+                            planner = stack.enter_context(self._early_planner())
+                        else:
+                            planner.open_again()
                         self._watch_exceptions(planner)
-                    except BridgeError:
+                    except BridgeError as err:
                         if time.monotonic() - self._began > _RUNTIME_WAIT_S:
                             raise
+                        if planner and err.exit_status is not None:  # the DAC crashed
+                            planner.close()
+                            planner = None
                 time.sleep(_RUNTIME_STEP_S)
 
     def _early_planner(self) -> Planner:
