@@ -7,7 +7,7 @@ from minidumper.platforms.gates import Gate, gate
 
 
 def opened(*, but: str = "", blocks: bool = True) -> list[Gate]:
-    names = ("exists", "user", "runtime", "memory for --async")
+    names = ("exists", "user", "runtime", "stop and plan", "memory for --async")
     fixes = {"shell": "sudo", "docker": "cap", "kubernetes": "cap"}
     return [gate(name, name != but, f"about {name}", fixes, blocks=blocks) for name in names]
 
@@ -35,3 +35,7 @@ def test_equal_fixes_share_a_line() -> None:
     ]
     assert list(doctor.text(opened(but="user")))[-1] == "a heap dump would not work"
     assert list(doctor.text(opened()))[-1] == "a heap dump would work"
+
+
+def test_without_a_process_no_dump_is_promised() -> None:
+    assert "would work" not in list(doctor.text([gate("host", True, "there")]))[-1]
