@@ -23,9 +23,7 @@ from .target import LiveTarget, Target, VmRegion
 
 REHEARSAL_S = 0.15
 """Seconds for a look at what the DAC reads; a dump takes longer and finds some MB more."""
-_SHORT = CaptureWarning(
-    "rehearsal", "a short look, so that a dump may hold some MB more of what the DAC reads"
-)
+_SHORT = CaptureWarning("rehearsal", "a short look; a dump may hold a few MB more")
 
 _SAMPLE = 32 << 20
 """Bytes that are copied to measure the speed: 10 ms of memory."""

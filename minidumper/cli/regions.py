@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _NONE = "none"
 """What --reason calls regions that a dump of this mode leaves out."""
+_COLUMNS = ("START", "END", "SIZE", "RESIDENT", "IN DUMP", "PROT", "REASONS", "FILE")
+_NARROW = ("START", "SIZE", "IN DUMP", "PROT", "REASONS", "FILE")
+_TO_THE_LEFT = ("PROT", "REASONS", "FILE")
+_WIDE = 120
+"""Columns of a terminal that all of it fits into, but for long paths."""
 _SORTS: dict[str, Callable[[RegionRow], tuple[object, ...]]] = {
     "address": lambda row: (row.start,),
     "size": lambda row: (-row.size, row.start),
@@ -138,7 +143,7 @@ def command(
         talk.result(_csv(rows))
     else:
         regions.sort(key=lambda item: _SORTS[sort](item[0]))
-        talk.listing([*summary(found), "", *table(regions)])
+        talk.listing([*summary(found), "", *table(regions, talk.width())])
 
 
 def _map(source: str, mode: DumpMode, dac: Sequence[Path], *, rehearsal_s: float) -> RegionMap:
@@ -216,18 +221,37 @@ def whole(rows: Sequence[RegionRow]) -> list[tuple[RegionRow, int]]:
     return out
 
 
-def table(rows: Sequence[tuple[RegionRow, int]]) -> list[str]:
-    """A line a region."""
-    heading = ("START", "END", "SIZE", "RESIDENT", "IN DUMP", "PROT", "REASONS", "FILE")
-    lines = [
-        (
-            *(f"{row.start:x}", f"{row.end:x}"),
-            *map(render.size_text, (row.size, row.resident, kept)),
-            *(row.protection, _names(row.reasons), row.path),
-        )
-        for row, kept in rows
-    ]
-    return render.table([heading, *lines], left=(5, 6, 7))
+def table(rows: Sequence[tuple[RegionRow, int]], width: int | None = None) -> list[str]:
+    """A line a region; what is `width` columns or less must do without some of it."""
+    wide = width is None or width >= _WIDE
+    columns = _COLUMNS if wide else _NARROW
+    cells = [_cells(row, kept) for row, kept in rows]
+    if not wide:
+        cells = [cell | _shortened(cell) for cell in cells]
+    lines = [columns, *([cell[name] for name in columns] for cell in cells)]
+    return render.table(lines, left=[columns.index(name) for name in _TO_THE_LEFT])
+
+
+def _cells(row: RegionRow, kept: int) -> dict[str, str]:
+    return {
+        "START": f"{row.start:x}",
+        "END": f"{row.end:x}",
+        "SIZE": render.size_text(row.size),
+        "RESIDENT": render.size_text(row.resident),
+        "IN DUMP": render.size_text(kept),
+        "PROT": row.protection,
+        "REASONS": _names(row.reasons),
+        "FILE": row.path,
+    }
+
+
+def _shortened(cell: dict[str, str]) -> dict[str, str]:
+    """The first reason and how many more there are; the file's name without its folder."""
+    first, *more = cell["REASONS"].split("+")
+    return {
+        "REASONS": f"{first}+{len(more)}" if more else first,
+        "FILE": cell["FILE"].replace("\\", "/").rpartition("/")[2],
+    }
 
 
 def _names(reasons: Reason | None) -> str:

@@ -55,14 +55,17 @@ def result(text: str) -> None:
         _write(text)
 
 
+def width() -> int | None:
+    """The columns of the terminal that results go to, None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def listing(lines: Sequence[str]) -> None:
     """Write a table to standard output: on a terminal as wide as that, a long one by a pager."""
-    if not sys.stdout.isatty():
-        result("\n".join(lines))
-        return
-    width, height = shutil.get_terminal_size()
-    text = "\n".join(line[:width] for line in lines)
-    if len(lines) >= height and _LOG.isEnabledFor(logging.INFO):
+    columns = width()
+    text = "\n".join(line[:columns] for line in lines)
+    height = shutil.get_terminal_size().lines
+    if columns and len(lines) >= height and _LOG.isEnabledFor(logging.INFO):
         click.echo_via_pager(text)
     else:
         result(text)

@@ -140,6 +140,14 @@ def test_the_table_has_a_line_a_region() -> None:
     ]
 
 
+def test_a_narrow_terminal_shows_what_matters_most() -> None:
+    assert regions.table(regions.whole(MAP.rows), 80) == [
+        "   START     SIZE  IN DUMP  PROT  REASONS    FILE",
+        "70000000   4.2 MB   4.2 MB  rw-p  GC_HEAP+1",
+        '70400000  65.5 kB   0.0 kB  r--p  -          a,"b".so',
+    ]
+
+
 def test_parts_of_one_region_are_one_line() -> None:
     rows = [
         RegionRow(0, 2 * P, P, "rw-p", "", HEAP),
