@@ -9,14 +9,14 @@ namespace MiniDumper.Guardian;
 /// Watches one process, and holds it while the parent takes a dump.
 /// </summary>
 /// <remarks>
-/// Commands: <c>seize PID EXITS CRASHES</c>, <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
+/// Commands: <c>seize PID EXITS CRASHES THREADS</c>, <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
 /// (+ or - and a text), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
 /// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
 /// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
-/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>ended STATUS</c> just tell.
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>began TID</c>, <c>gone TID</c> and <c>ended STATUS</c> just tell.
 /// </remarks>
 internal sealed class Guardian(Channel channel) : IDisposable
 {
@@ -31,6 +31,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private readonly Faults _faults = new();
     private Tracee? _held;
     private bool _watchesCrashes;
+    private bool _tellsThreads;
     private bool _exitTold;
     private bool _seized;
 
@@ -69,6 +70,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         {
             case "seize":
                 _watchesCrashes = words[3] == "1";
+                _tellsThreads = words[4] == "1";
                 int errno = _tracees.Seize(Number(words[1]), exits: words[2] == "1");
                 _seized = true;
                 Release();
@@ -122,6 +124,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 Handle(tracee);
             else if (tracee.Tid == _tracees.Pid)
                 Tell(status);
+            else if (_tellsThreads)
+                channel.Write($"gone {tracee.Tid}");
         }
     }
 
@@ -142,6 +146,10 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 break;
             case Libc.EventExit:
                 HandleExit(tracee);
+                break;
+            case Libc.EventClone when _tellsThreads:
+                channel.Write($"began {Libc.EventMessage(tracee.Tid)}");
+                tracee.Continue(0);
                 break;
             default:
                 tracee.Continue(0);

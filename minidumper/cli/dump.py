@@ -161,6 +161,7 @@ class _DumpCommand(click.Command):
 @options.ON_EXIT
 @options.MAX_MEMORY
 @options.MIN_MEMORY
+@options.SHOW
 @options.NO_FALLBACK
 @options.WAIT
 @options.LAUNCH
@@ -189,6 +190,7 @@ def command(
     on_exit: bool,
     max_mb: float | None,
     min_mb: float | None,
+    show: bool,
     no_fallback: bool,
     wait_for_name: bool,
     words: Sequence[str],
@@ -218,6 +220,7 @@ def command(
         wait_for_name=wait_for_name,
         triggers=triggers,
         fallback=not no_fallback,
+        show=show,
         place=place,
         modes=modes,
         dac=dac,

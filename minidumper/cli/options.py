@@ -77,6 +77,12 @@ MIN_MEMORY = click.option(
     metavar="MB",
     help="Wait until it takes less memory.",
 )
+SHOW = click.option(
+    "-l",
+    "show",
+    is_flag=True,
+    help="Show exceptions, threads and modules as they come while it waits.",
+)
 NO_FALLBACK = click.option(
     "--no-fallback",
     is_flag=True,

@@ -41,6 +41,7 @@ class Request:
     wait_for_name: bool
     triggers: Triggers
     fallback: bool
+    show: bool
     place: str | None
     modes: Sequence[DumpMode]
     dac: Sequence[Path]
@@ -94,6 +95,7 @@ def _monitor(request: Request) -> Monitor:
         count=request.count,
         interval_s=request.interval_s,
         fallback=request.fallback,
+        show=request.show,
         async_copy=request.async_copy,
         overwrite=request.overwrite,
         compress=request.level,

@@ -58,13 +58,15 @@ class Monitor:
         options: DumpOptions | None = None,
         progress: Progress | None = None,
         fallback: bool = True,
+        show: bool = False,
     ) -> None:
         """Choose a process by pid or name, or a command to launch; see `write_dump` for the rest.
 
         `wait_for_name` waits for a process of that name to begin. `count` dumps are taken,
         `interval_s` seconds apart at least (default 10, for exceptions 0); so long a memory limit
         has to hold, too. With `fallback` a dump is taken with all private memory of the process
-        where the CLR side fails (its DAC crashes or hangs on a dying process).
+        where the CLR side fails (its DAC crashes or hangs on a dying process). `show` logs every
+        exception, thread and module of the process as they come (logger "minidumper", INFO).
         """
         if (process is None) == (not launch):
             raise UsageError("either a process or a command to launch is needed")
@@ -89,7 +91,7 @@ class Monitor:
             progress=progress,
             falls_back=fallback,
         )
-        self._wants = Wants()
+        self._wants = Wants(shows=show)
         self._stopped = False
         self._watcher: Watcher | None = None
 
@@ -190,10 +192,15 @@ class Monitor:
         except BaseException:
             session.__exit__()
             raise
-        if self._wants.first_chance:
+        if self._wants.throws:
             _LOG.info(
                 "each exception takes 30 to 100 us more; do not kill minidumper's guardian alone "
-                "while thousands a second are thrown: the process may end with it"
+                "while thousands a second are thrown: the process mostly ends with it"
+            )
+        if self._wants.holds and platforms.dumps_itself(session.target.pid):
+            _LOG.info(
+                "the process is to run createdump at a crash (DOTNET_DbgEnableMiniDump), which "
+                "cannot attach while it is watched: choose -e, so that there is a dump"
             )
         _LOG.info("waiting in process %d (%s)", session.target.pid, session.target.name)
         return session

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from .. import platforms
 from ..capture import Capture
@@ -22,34 +21,24 @@ from ..outputs import Progress
 from ..plan import DumpMode
 from ..planning import LATE_SITE, Planner
 from ..platforms.options import DumpOptions
-from ..report import CaptureReport, ExceptionInfo, Moment
+from ..report import CaptureReport, Moment
 from ..target import LiveTarget
-from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Watcher, WatchEvent
+from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Verdict, Watcher, WatchEvent
 from .conditions import FIRST_CHANCE, ExceptionCondition, MemoryCondition
 from .ending import EndWatcher
+from .exceptions import (
+    NEVER_THROWN,
+    Described,
+    describe_signal,
+    describe_throw,
+    describe_type,
+)
 
 _LOG = logging.getLogger(__name__)
-
-MANAGED_CODE = "E0434352"
-"""What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
-
-_NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowException")
-"""What the runtime calls its own ends by: FailFast, and a stack that is full."""
 
 _SITES = {LATE_SITE: EVERY_THROW, "CORINFO_HELP_THROW": THROW, "CORINFO_HELP_RETHROW": RETHROW}
 _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
-
-_FAULTS = {
-    signal.SIGSEGV: ("System.NullReferenceException", "System.SystemException"),
-    signal.SIGFPE: (
-        "System.DivideByZeroException",
-        "System.ArithmeticException",
-        "System.SystemException",
-    ),
-}
-"""What the runtime makes of faults of managed code; their signals stand for the types."""
-_BASES = ("System.Exception", "System.Object")
 
 _MEMORY_POLL_S = 0.25
 _RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
@@ -67,13 +56,18 @@ class Wants:
     memory: MemoryCondition = field(default_factory=MemoryCondition)
     exits: bool = False
     shows: bool = False
-    """Whether exceptions that do not count are told of."""
+    """Whether exceptions that do not count, threads and modules are told of."""
     interval_s: float = 0.0
 
     @property
     def first_chance(self) -> bool:
-        """Whether exceptions are stopped at where they are thrown."""
+        """Whether exceptions count where they are thrown."""
         return self.exceptions is not None and self.exceptions.chance == FIRST_CHANCE
+
+    @property
+    def throws(self) -> bool:
+        """Whether exceptions are looked at where they are thrown."""
+        return self.first_chance or self.shows
 
     @property
     def holds(self) -> bool:
@@ -111,8 +105,9 @@ class Session:
         self._settings = settings
         self._capture: Capture | None = None
         self._held = False
-        self._awaits_runtime = wants.first_chance
+        self._awaits_runtime = wants.throws
         self._awaits_exit = wants.exits
+        self._modules: dict[str, int] = {}
         self._rethrow = 0
         self._look_next = 0.0
         self._look_often_until = 0.0
@@ -139,6 +134,7 @@ class Session:
         Raises:
             ClrError: this kind of dump cannot be had of the process.
         """
+        self._modules = self._bases()
         capture = self._ready(falls_back=False)  # what fails now is told at once
         capture.planner.falls_back = self._settings.falls_back
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
@@ -154,8 +150,10 @@ class Session:
             self._awaits_exit = not self.watcher.watch_exit()
         if self._awaits_runtime:
             self._look_for_runtime()
-        elif self._wants.first_chance:
+        elif self._wants.throws:
             self._look_for_sites()
+        if self._wants.shows:
+            self._show_modules()
         if self._wants.memory.is_set:
             commit = platforms.commit_charge(self.target.pid)
             if self._wants.memory.holds(commit, time.monotonic(), self._wants.interval_s):
@@ -214,6 +212,7 @@ class Session:
             self.target,
             exits=self._wants.exits,
             crashes=self._wants.exceptions is not None,
+            threads=self._wants.shows,
             guardian=find_host().guardian,
         )
 
@@ -223,7 +222,7 @@ class Session:
                 self.target,
                 self._settings.modes,
                 dac=self._settings.dac,
-                describes=self._wants.exceptions is not None,
+                describes=self._wants.exceptions is not None or self._wants.shows,
                 falls_back=falls_back and self._settings.falls_back,
             )
         return self._capture
@@ -237,9 +236,9 @@ class Session:
         if self._awaits_runtime or self._awaits_exit:
             recent = time.monotonic() - self._began < _RUNTIME_WAIT_S
             return _RUNTIME_POLL_S if recent else _MEMORY_POLL_S
-        if self._wants.first_chance and not self._sites_final:
+        if self._wants.throws and not self._sites_final:
             return max(0.0, self._look_next - time.monotonic())
-        return _MEMORY_POLL_S if self._wants.memory.is_set else None
+        return _MEMORY_POLL_S if self._wants.memory.is_set or self._wants.shows else None
 
     def _judge(self, event: WatchEvent) -> Moment | None:
         """What an event means; the thread is held where it is a moment."""
@@ -250,7 +249,11 @@ class Session:
             self._add_rule(event)
             return None
         if event.kind is EventKind.SEEN:
-            _LOG.info("thread %d: %s.%s", event.own_tid, MANAGED_CODE, _said(event))
+            self._show(f'exception in thread {event.own_tid}: {event.type} ("{event.message}")')
+            return None
+        if event.kind in (EventKind.BEGAN, EventKind.GONE):
+            end = "began" if event.kind is EventKind.BEGAN else "ended"
+            self._show(f"thread {event.own_tid or event.tid} {end}")
             return None
         self._held = True
         moment = None
@@ -259,60 +262,60 @@ class Session:
         elif event.kind is EventKind.EXIT:
             moment = Moment("exit") if self._wants.exits else None
         elif event.kind is EventKind.EXCEPTION:
-            moment = self._thrown(event)
+            moment = self._counting(describe_throw(self._ready().planner, event))
         else:
             moment = self._signalled(event)
         if moment is None:
             self.go_on()
         return moment
 
-    def _thrown(self, event: WatchEvent) -> Moment | None:
-        fault = next((types for types in _FAULTS.values() if types[0] == event.type), None)
-        if fault and not event.address:  # its object is yet to be made
-            return self._counting(_managed({}, event, chance=1), (*fault, *_BASES))
-        planner = self._ready().planner
-        if event.address:
-            facts = planner.exception(address=event.address)
-        else:  # thrown again
-            facts = planner.exception(tid=event.own_tid)
-        return self._counting(_managed(facts, event, chance=1), facts.get("types", ()))
-
     def _signalled(self, event: WatchEvent) -> Moment | None:
-        """A signal that ends the process: the runtime's end of an unhandled exception, or not."""
-        facts = {}
-        if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
-            with suppress(BridgeError):  # it is told as the signal
-                facts = dict(self._ready().planner.exception(tid=event.own_tid))
-        if facts and self._wants.first_chance and facts["types"][0] not in _NEVER_THROWN:
-            return None  # it was there when it was thrown
-        if facts:
-            return self._counting(_managed(facts, event, chance=2), facts["types"])
-        name = signal.Signals(event.number).name
-        info = ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name)
-        return self._counting(info, (name,))
+        """A signal that ends the process; an exception counted when it was thrown."""
+        found = describe_signal(self._ready().planner, event)
+        if found.is_managed and self._wants.first_chance and found.types[0] not in NEVER_THROWN:
+            return None
+        return self._counting(found)
 
-    def _counting(self, info: ExceptionInfo, types: Sequence[str]) -> Moment | None:
-        assert self._wants.exceptions
-        counts = self._wants.exceptions.counts(info, types)
+    def _counting(self, found: Described) -> Moment | None:
+        info, types = found
+        condition = self._wants.exceptions
+        counts = (
+            condition is not None
+            and (info.chance != FIRST_CHANCE or self._wants.first_chance)
+            and condition.counts(info, types)
+        )
         if counts or self._wants.shows:
-            what = "exception" if info.code == MANAGED_CODE else "signal"
-            _LOG.info("%s in thread %d: %s", what, info.tid, info)
-        trigger = "exception" if info.code == MANAGED_CODE else "crash"
-        return Moment(trigger, info) if counts else None
+            what = "exception" if found.is_managed else "signal"
+            causes = "".join(f', because of {kind} ("{text}")' for kind, text in info.inner)
+            self._show(f"{what} in thread {info.tid}: {info}{causes}")
+        return Moment("exception" if found.is_managed else "crash", info) if counts else None
 
     def _add_rule(self, event: WatchEvent) -> None:
-        assert self._wants.exceptions
-        facts: Mapping[str, Any] = {}
-        types: Sequence[str]
-        if event.address:
-            facts = self._ready().planner.exception(address=event.address)
-            types = facts.get("types", ("?",))
-        else:
-            types = (*_FAULTS[signal.Signals(event.method_table)], *_BASES)
+        names, offset = describe_type(self._ready().planner, event)
         self._look_next = 0.0
         self._look_often_until = time.monotonic() + _SITES_POLL_S
-        verdict = self._wants.exceptions.verdict(types)
-        self.watcher.add_rule(event.method_table, verdict, types[0], facts.get("message_offset", 0))
+        condition = self._wants.exceptions
+        verdict = Verdict.DISMISSED
+        if condition is not None and self._wants.first_chance:
+            verdict = condition.verdict(names)
+        self.watcher.add_rule(event.method_table, verdict, names[0], offset)
+
+    def _show(self, text: str) -> None:
+        """Tell something that happened, with its time where all is told."""
+        when = f"{datetime.now():%H:%M:%S.%f} " if self._wants.shows else ""
+        _LOG.info("%s%s", when, text)
+
+    def _bases(self) -> dict[str, int]:
+        return {module.path: module.base for module in self.target.modules()}
+
+    def _show_modules(self) -> None:
+        """Tell what was loaded and unloaded since the last look."""
+        modules = self._bases()
+        for path in modules.keys() - self._modules.keys():
+            self._show(f"loaded {path} at 0x{modules[path]:x}")
+        for path in self._modules.keys() - modules.keys():
+            self._show(f"unloaded {path}")
+        self._modules = modules
 
     def _look_for_runtime(self) -> None:
         """Of a program that has just begun: watch it as soon as its runtime can be read."""
@@ -358,8 +361,7 @@ class Session:
         self._awaits_runtime = False
 
     def _set_places(self, places: Mapping[int, int]) -> None:
-        condition = self._wants.exceptions
-        assert condition
+        condition = self._wants.exceptions or ExceptionCondition()
         self.watcher.watch_exceptions(
             places,
             show_all=self._wants.shows,
@@ -386,24 +388,7 @@ class Session:
         self.target = platforms.open_target(pid)
         platforms.configure(self.target, self._settings.options)
         self.watcher.follow(self.target)
-        self._awaits_runtime = self._wants.first_chance
+        self._awaits_runtime = self._wants.throws
         self._awaits_exit = self._wants.exits
         self._began = time.monotonic()
         _LOG.info("process %d runs %s now", pid, self.target.name)
-
-
-def _managed(facts: Any, event: WatchEvent, *, chance: int) -> ExceptionInfo:
-    return ExceptionInfo(
-        code=MANAGED_CODE,
-        chance=chance,
-        tid=event.own_tid,
-        type=facts["types"][0] if facts else event.type,
-        message=facts["message"] if facts else event.message,
-        hresult=facts.get("hresult", 0),
-        address=facts.get("address", event.address),
-        inner=tuple((kind, text) for kind, text in facts.get("inner", ())),
-    )
-
-
-def _said(event: WatchEvent) -> str:
-    return f'{event.type} ("{event.message}")'

@@ -23,6 +23,7 @@ __all__ = [
     "configure",
     "dotnet_processes",
     "drop_rights",
+    "dumps_itself",
     "launch",
     "open_target",
     "own_gates",
@@ -151,10 +152,26 @@ def commit_charge(pid: int) -> int:
     raise _unsupported()
 
 
+def dumps_itself(pid: int) -> bool:
+    """Whether a process is set up to take a dump of itself at a crash, which watching prevents."""
+    if sys.platform == "linux":
+        from .linux.waiting import dumps_itself
+
+        return dumps_itself(pid)
+    return False
+
+
 def watch(
-    target: LiveTarget, *, exits: bool, crashes: bool, guardian: Sequence[str | Path]
+    target: LiveTarget,
+    *,
+    exits: bool,
+    crashes: bool,
+    threads: bool,
+    guardian: Sequence[str | Path],
 ) -> Watcher:
     """Watch a process, and hold it at what counts; `guardian` is the command that starts one.
+
+    `threads` tells of each that begins and ends.
 
     Raises:
         TargetError: it cannot be held.
@@ -167,7 +184,7 @@ def watch(
         assert isinstance(target, LinuxProcess)
         watcher = Guardian(guardian)
         try:
-            watcher.seize(target, exits=exits, crashes=crashes)
+            watcher.seize(target, exits=exits, crashes=crashes, threads=threads)
         except BaseException:
             watcher.close()
             raise

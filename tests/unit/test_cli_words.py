@@ -98,7 +98,7 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
         assert word in text
     for word in (" -e", " -t ", " -x", " -w", " -f ", "-fx", "--type", "--maxmem"):
         assert word in text
-    assert " -l" not in text
+    assert " -c" not in text
 
 
 def test_version(run: Any) -> None:

@@ -78,7 +78,7 @@ class Guardian:
             self._close_descriptors()
             raise
 
-    def seize(self, process: LinuxProcess, *, exits: bool, crashes: bool) -> None:
+    def seize(self, process: LinuxProcess, *, exits: bool, crashes: bool, threads: bool) -> None:
         """Watch all threads of a process, and hold them for it from now on.
 
         Raises:
@@ -87,7 +87,7 @@ class Guardian:
         """
         self._pid = process.pid
         try:
-            self._ask(f"seize {process.pid} {exits:d} {crashes:d}")
+            self._ask(f"seize {process.pid} {exits:d} {crashes:d} {threads:d}")
         except OSError as err:
             if err.errno == errno.EPERM:
                 raise access.denied(process.pid, process.status) from None
@@ -118,7 +118,7 @@ class Guardian:
         if event.kind in (EventKind.EXCEPTION, EventKind.SIGNAL, EventKind.EXIT, EventKind.EXEC):
             self.first = event.tid
         self._at_call = event.kind is EventKind.EXCEPTION and event.number in (THROW, RETHROW)
-        if event.tid and self._target:
+        if event.tid and self._target and event.kind is not EventKind.GONE:
             event = dataclasses.replace(event, own_tid=self._target.own_tid(event.tid))
         return event
 
@@ -346,6 +346,8 @@ _EVENTS: Mapping[str, Callable[[EventKind, list[str]], WatchEvent]] = {
     "type": lambda kind, w: WatchEvent(
         kind, int(w[0]), method_table=int(w[1], 16), address=int(w[2], 16)
     ),
+    "began": lambda kind, w: WatchEvent(kind, int(w[0])),
+    "gone": lambda kind, w: WatchEvent(kind, int(w[0])),
     "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
     "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),
 }

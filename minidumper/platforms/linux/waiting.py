@@ -31,6 +31,15 @@ def commit_charge(pid: int) -> int:
     return status.commit
 
 
+def dumps_itself(pid: int) -> bool:
+    """Whether .NET runs createdump in that process at a crash (DOTNET_DbgEnableMiniDump)."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(name + b"_DbgEnableMiniDump=1" in variables for name in (b"DOTNET", b"COMPlus"))
+
+
 class Launched:
     """A program that waits for `go()` before its first instruction."""
 

@@ -1,0 +1,93 @@
+"""What an event tells of an exception, with the help of the CLR side."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..errors import BridgeError
+from ..planning import Planner
+from ..report import ExceptionInfo
+from ..watching import WatchEvent
+
+MANAGED_CODE = "E0434352"
+"""What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
+
+NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowException")
+"""What the runtime calls its own ends by: FailFast, and a stack that is full."""
+
+_FAULTS = {
+    signal.SIGSEGV: ("System.NullReferenceException", "System.SystemException"),
+    signal.SIGFPE: (
+        "System.DivideByZeroException",
+        "System.ArithmeticException",
+        "System.SystemException",
+    ),
+}
+"""What the runtime makes of faults of managed code; their signals stand for the types."""
+_BASES = ("System.Exception", "System.Object")
+
+
+class Described(NamedTuple):
+    """An exception, and the names of its type and of those that it is derived from."""
+
+    info: ExceptionInfo
+    types: Sequence[str]
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether it is no signal."""
+        return self.info.code == MANAGED_CODE
+
+
+class ThrownType(NamedTuple):
+    """The names of a type and its bases, and where its objects have the message (bytes)."""
+
+    names: Sequence[str]
+    message_offset: int
+
+
+def describe_throw(planner: Planner, event: WatchEvent) -> Described:
+    """An exception that is about to be thrown, for the first time or again."""
+    fault = next((types for types in _FAULTS.values() if types[0] == event.type), None)
+    if fault and not event.address:  # its object is yet to be made
+        return Described(_managed({}, event, chance=1), (*fault, *_BASES))
+    if event.address:
+        facts = planner.exception(address=event.address)
+    else:  # thrown again
+        facts = planner.exception(tid=event.own_tid)
+    return Described(_managed(facts, event, chance=1), facts.get("types", ()))
+
+
+def describe_signal(planner: Planner, event: WatchEvent) -> Described:
+    """A signal that ends the process: the runtime's end of an unhandled exception, or not."""
+    if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
+        with suppress(BridgeError):  # it is told as the signal
+            facts = planner.exception(tid=event.own_tid)
+            if facts:
+                return Described(_managed(facts, event, chance=2), facts["types"])
+    name = signal.Signals(event.number).name
+    return Described(ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name), (name,))
+
+
+def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
+    """What is thrown, for a rule about all of its kind."""
+    if not event.address:
+        return ThrownType((*_FAULTS[signal.Signals(event.method_table)], *_BASES), 0)
+    facts = planner.exception(address=event.address)
+    return ThrownType(facts.get("types", ("?",)), facts.get("message_offset", 0))
+
+
+def _managed(facts: Mapping[str, Any], event: WatchEvent, *, chance: int) -> ExceptionInfo:
+    return ExceptionInfo(
+        code=MANAGED_CODE,
+        chance=chance,
+        tid=event.own_tid,
+        type=facts["types"][0] if facts else event.type,
+        message=facts["message"] if facts else event.message,
+        hresult=facts.get("hresult", 0),
+        address=facts.get("address", event.address),
+        inner=tuple((kind, text) for kind, text in facts.get("inner", ())),
+    )

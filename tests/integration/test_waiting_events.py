@@ -1,0 +1,125 @@
+"""What a process does while it is watched: it forks, becomes another program, loses threads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import gates
+from tests.support.commands import started
+from tests.support.targets import running
+from tests.support.waiting import DEADLINE_S, await_line, reports, tell
+
+gates.demand("linux", module=True)
+pytestmark = pytest.mark.gate("ptrace", "embedded-host")
+
+
+@contextmanager
+def program(source: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python program that says "ready" and waits for a line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_forks_and_threads_are_none_of_ours(tmp_path: Path) -> None:
+    source = """
+        import os, sys, threading
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                os._exit(3)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+            thread = threading.Thread(target=lambda: None)
+            thread.start()
+            thread.join()
+        sys.exit(5)
+    """
+    with program(source) as target:
+        with started("-ma", "--json", "-t", target.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            target.communicate("go\n", timeout=DEADLINE_S)
+            (report,) = reports(own)
+        assert target.returncode == 5
+    assert (report["pid"], report["trigger"]) == (target.pid, "exit")
+
+
+def test_another_program_takes_its_place(tmp_path: Path) -> None:
+    source = """
+        import os, sys, threading
+        print("ready", flush=True)
+        sys.stdin.readline()
+        os.execvp("sh", ["sh", "-c", "exit 9"])
+    """
+    with program(source) as target:
+        with started("-ma", "--json", "-t", target.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            target.communicate("go\n", timeout=DEADLINE_S)
+            (report,) = reports(own)
+        assert target.returncode == 9
+    assert (report["name"], report["trigger"]) == ("sh", "exit")
+
+
+@pytest.mark.parametrize("number", [15, 10], ids=["SIGTERM", "SIGUSR1"])
+def test_the_end_by_a_signal(number: int, tmp_path: Path) -> None:
+    source = """
+        import sys
+        print("ready", flush=True)
+        sys.stdin.readline()
+    """
+    with program(source) as target:
+        with started("-ma", "--json", "-t", target.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            target.send_signal(number)
+            (report,) = reports(own)
+        assert target.wait(DEADLINE_S) == -number
+    assert report["trigger"] == "exit"
+
+
+@pytest.mark.gate("toolchain", "perf-breakpoints")
+def test_all_that_happens_is_shown(tmp_path: Path) -> None:
+    with running("Faults") as app:
+        words = ("-mm", "-l", "-e", "-f", "*nobody*", app.pid)
+        with started(*words, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            app.ask("caught inner")
+            app.ask("caught rethrow")
+            app.ask("caught null")
+            app.ask("caught dynamic")
+            await_line(own, "loaded ")
+            tell(app, "end unhandled")
+            _, said = own.communicate(timeout=DEADLINE_S)
+    assert own.returncode == 0, said
+    lines = said.splitlines()
+    assert any(re.search(r" \d\d:\d\d:\d\d\.\d{6} thread \d+ began", line) for line in lines)
+    cause = 'Faults.RareException ("nobody"), because of System.FormatException ("inside")'
+    assert any(line.endswith(cause) for line in lines)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.gate("toolchain")
+def test_a_process_that_would_dump_itself_is_told(tmp_path: Path) -> None:
+    with (
+        running("Faults", env={"DOTNET_DbgEnableMiniDump": "1"}) as app,
+        started("-mm", "-e", app.pid, cwd=tmp_path) as own,
+    ):
+        await_line(own, "is to run createdump at a crash (DOTNET_DbgEnableMiniDump)")
+        own.kill()
