@@ -17,6 +17,7 @@ from minidumper.capture import Capture
 from minidumper.plan import DumpMode
 from minidumper.platforms.options import DumpOptions
 from minidumper.report import CaptureReport
+from minidumper.stripping import StripReport, strip
 from tests.support import oracle
 
 from . import dbgeng
@@ -58,7 +59,9 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Dumps:
     return Dumps(minimal, heap, full, copied, native, Path(runtime).parent)
 
 
-def read(report: CaptureReport, dumps: Dumps, names: Sequence[str]) -> oracle.Sections:
+def read(
+    report: CaptureReport | StripReport, dumps: Dumps, names: Sequence[str]
+) -> oracle.Sections:
     """What ClrMD reads, nothing from the disk but the DAC: those sections, or all."""
     program = Path(os.environ[TARGETS], "Oracle", "release", "Oracle.dll")
     done = subprocess.run(
@@ -81,6 +84,13 @@ def test_a_heap_dump_reads_as_the_full_dump(dumps: Dumps) -> None:
     assert found["nameless-types"] == []
     assert all(found[name] for name in ("segments", "objects", "stacks", "threads"))
     assert dumps.heap.warnings == ()
+
+
+def test_a_full_dump_stripped_reads_as_before(dumps: Dumps, tmp_path: Path) -> None:
+    small = strip(dumps.full.path, str(tmp_path / "small.dmp"))
+    assert small.disk_size < dumps.full.disk_size - NATIVE_MB * 2**20
+    assert oracle.differences(read(dumps.full, dumps, ()), read(small, dumps, ())) == {}
+    assert small.warnings == ()
 
 
 def test_a_minimal_dump_has_the_stacks_of_the_full_dump(dumps: Dumps) -> None:
