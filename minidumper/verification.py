@@ -121,6 +121,10 @@ def _explained(
         yield MissingBytes(address, size, command, reason)
 
 
+def _reads(count: int) -> str:
+    return "a read finds nothing" if count == 1 else f"{count:,} reads find nothing, the first"
+
+
 def _lines(missing: Sequence[MissingBytes]) -> Iterator[str]:
     """A line for each command and reason."""
     groups: dict[tuple[str, str], list[MissingBytes]] = {}
@@ -128,6 +132,6 @@ def _lines(missing: Sequence[MissingBytes]) -> Iterator[str]:
         groups.setdefault((item.command, item.reason), []).append(item)
     for (command, reason), items in groups.items():
         yield (
-            f"{command}: {len(items):,} reads find nothing, the first at 0x{items[0].address:x}"
+            f"{command}: {_reads(len(items))} at 0x{items[0].address:x}"
             + (f" ({reason})" if reason else "")
         )

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from ..naming import STANDARD_OUTPUT
 from ..plan import CaptureWarning
 from ..ranges import Reason
 from ..report import CaptureReport, Way
@@ -75,11 +76,14 @@ def warning_text(warning: CaptureWarning) -> str:
 def dump_text(report: CaptureReport) -> str:
     """A report: where, what of, how large, how long, what is in it, what went not as usual."""
     runtime = report.clr.get("runtime")
+    path, where = report.path, "on disk"
+    if path == STANDARD_OUTPUT:
+        path, where = "standard output", "sent"
     lines = [
-        report.path,
+        path,
         f"  {report.mode.value} dump of process {report.pid} ({report.name})"
         + (f", .NET {runtime}" if runtime else ""),
-        f"  {size_text(report.size)}, {size_text(report.disk_size)} on disk",
+        f"  {size_text(report.size)}, {size_text(report.disk_size)} {where}",
         f"  the process stood still for {time_text(report.pause_s)}, "
         f"writing took {time_text(report.write_s)} {_WAYS[report.way]}",
     ]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,11 @@ def test_report_as_text() -> None:
         "    stacks   81.9 kB",
         "  warning: threads: thread 7 ended",
     ]
+
+
+def test_report_of_standard_output() -> None:
+    path, _, size, *_ = render.dump_text(replace(REPORT, path="-")).splitlines()
+    assert (path, size) == ("standard output", "  54.9 MB, 41.2 MB sent")
 
 
 def test_report_as_json() -> None:
