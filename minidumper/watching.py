@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .target import LiveTarget
 
@@ -50,6 +50,19 @@ class WatchEvent:
     method_table: int = 0
     type: str = ""
     message: str = ""
+
+
+class Watched(NamedTuple):
+    """What a watcher tells besides exceptions."""
+
+    exits: bool = False
+    """Hold the process when it is about to end."""
+    crashes: bool = False
+    """Hold threads at signals that nobody catches."""
+    threads: bool = False
+    """Tell of each that begins and ends."""
+    interrupts: bool = False
+    """Keep the terminal's Ctrl+C from the process."""
 
 
 class Verdict(enum.IntEnum):

@@ -9,7 +9,8 @@ namespace MiniDumper.Guardian;
 /// Watches one process, and holds it while the parent takes a dump.
 /// </summary>
 /// <remarks>
-/// Commands: <c>seize PID EXITS CRASHES THREADS</c>, <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
+/// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
+/// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
 /// (+ or - and a text), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
 /// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
@@ -32,6 +33,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private Tracee? _held;
     private bool _watchesCrashes;
     private bool _tellsThreads;
+    private bool _keepsInterrupts;
     private bool _exitTold;
     private bool _seized;
 
@@ -71,6 +73,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case "seize":
                 _watchesCrashes = words[3] == "1";
                 _tellsThreads = words[4] == "1";
+                _keepsInterrupts = words[5] == "1";
                 int errno = _tracees.Seize(Number(words[1]), exits: words[2] == "1");
                 _seized = true;
                 Release();
@@ -167,6 +170,10 @@ internal sealed class Guardian(Channel channel) : IDisposable
             else
                 Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind), 0);
         }
+        else if (IsKeptInterrupt(tracee))
+        {
+            tracee.Continue(0);
+        }
         else if (_exceptions.Watching && _faults.IsManaged(_tracees, tracee))
         {
             Decide(tracee, _exceptions.JudgeFault(_tracees.Pid, tracee), signal);
@@ -180,6 +187,10 @@ internal sealed class Guardian(Channel channel) : IDisposable
             tracee.Continue(signal);
         }
     }
+
+    /// <summary>Whether a thread is about to take the terminal's Ctrl+C, which is for minidumper alone.</summary>
+    private bool IsKeptInterrupt(Tracee tracee) =>
+        _keepsInterrupts && tracee.Pending == Libc.SigInt && Libc.IsFromKernel(Libc.SignalInfo(tracee.Tid));
 
     /// <summary>Reports an exception that counts; one that does not goes on, unless its type is asked for.</summary>
     private void Decide(Tracee tracee, string? line, int signal)
@@ -290,21 +301,20 @@ internal sealed class Guardian(Channel channel) : IDisposable
         _tracees.StopAll();
         foreach (Tracee tracee in _tracees.All.Where(each => each.Stopped).ToList())
         {
-            int signal = tracee.Pending;
-            if (signal == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _))
-                signal = 0;
-            else if (signal == 0 && (_tracees.StatusMask(tracee.Tid, "SigPnd") >> (Libc.SigTrap - 1) & 1) != 0)
-                signal = TakeTrap(tracee);
+            if (tracee.Pending == 0 && AwaitsOurs(tracee))
+            {
+                tracee.Continue(0);
+                _tracees.AwaitStop(tracee);
+            }
+
+            bool ours = tracee.Pending == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _);
             if (tracee.Stopped)
-                tracee.Detach(signal);
+                tracee.Detach(ours || IsKeptInterrupt(tracee) ? 0 : tracee.Pending);
         }
     }
 
-    /// <summary>Runs a thread into the SIGTRAP that waits for it; the signal to detach it with.</summary>
-    private int TakeTrap(Tracee tracee)
-    {
-        tracee.Continue(0);
-        _tracees.StopAll();
-        return tracee.Pending == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _) ? 0 : tracee.Pending;
-    }
+    /// <summary>Whether a signal that is to reach nobody waits for a thread.</summary>
+    private bool AwaitsOurs(Tracee tracee) =>
+        (_tracees.StatusMask(tracee.Tid, "SigPnd") >> (Libc.SigTrap - 1) & 1) != 0
+        || (_keepsInterrupts && (_tracees.StatusMask(tracee.Tid, "ShdPnd") >> (Libc.SigInt - 1) & 1) != 0);
 }

@@ -6,6 +6,7 @@ namespace MiniDumper.Guardian;
 /// <summary>The system calls of the guardian, x86-64; numbers are those of the kernel's headers.</summary>
 internal static unsafe class Libc
 {
+    public const int SigInt = 2;
     public const int SigTrap = 5;
     public const int WNoHang = 1;
     public const int WAll = 0x40000000; // __WALL, linux/wait.h: threads too
@@ -65,6 +66,9 @@ internal static unsafe class Libc
         fixed (byte* at = info)
             return ptrace(GetSigInfo, tid, 0, (nint)at) < 0 ? [] : info;
     }
+
+    /// <summary>Whether a signal is the terminal's, and not sent by a process (SI_KERNEL, sigaction(2)).</summary>
+    public static bool IsFromKernel(ReadOnlySpan<byte> info) => info.Length > 0 && BitConverter.ToInt32(info[8..]) == 0x80;
 
     public static int EventMessage(int tid)
     {

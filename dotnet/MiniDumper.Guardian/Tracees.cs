@@ -70,6 +70,19 @@ internal sealed class Tracees
     /// <summary>Forgets that the descriptor of <see cref="Signals"/> could be read.</summary>
     public void Drain() => Libc.Read(_signals, _drain);
 
+    /// <summary>Waits until a thread that has been let run on stops by itself.</summary>
+    public void AwaitStop(Tracee awaited)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!awaited.Stopped && _all.ContainsKey(awaited.Tid) && watch.ElapsedMilliseconds < StopDeadline)
+        {
+            if (Next(out _, out _))
+                continue;
+            Libc.Poll(_signals, _signals, Look);
+            Drain();
+        }
+    }
+
     /// <summary>Stops every thread that runs; the status the process ended with, if it did meanwhile.</summary>
     public int? StopAll()
     {

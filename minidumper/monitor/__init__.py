@@ -90,6 +90,7 @@ class Monitor:
             options=options or DumpOptions(),
             progress=progress,
             falls_back=fallback,
+            launched=bool(launch),
         )
         self._wants = Wants(shows=show)
         self._stopped = False

@@ -23,7 +23,7 @@ from ..planning import LATE_SITE, Planner
 from ..platforms.options import DumpOptions
 from ..report import CaptureReport, Moment
 from ..target import LiveTarget
-from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Verdict, Watcher, WatchEvent
+from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Verdict, Watched, Watcher, WatchEvent
 from .conditions import FIRST_CHANCE, ExceptionCondition, MemoryCondition
 from .ending import EndWatcher
 from .exceptions import (
@@ -89,6 +89,8 @@ class DumpSettings:
     options: DumpOptions = field(default_factory=DumpOptions)
     progress: Progress | None = None
     falls_back: bool = True
+    launched: bool = False
+    """Whether the process is in our terminal's foreground with us."""
 
 
 class Session:
@@ -208,13 +210,13 @@ class Session:
     def _watch(self) -> Watcher:
         if not self._wants.holds:
             return EndWatcher(self.target.pid)
-        return platforms.watch(
-            self.target,
+        what = Watched(
             exits=self._wants.exits,
             crashes=self._wants.exceptions is not None,
             threads=self._wants.shows,
-            guardian=find_host().guardian,
+            interrupts=self._settings.launched,
         )
+        return platforms.watch(self.target, what, guardian=find_host().guardian)
 
     def _ready(self, *, falls_back: bool = True) -> Capture:
         if self._capture is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CaptureError, UnsupportedTargetError, UsageError
 from ..target import CaptureBackend, LiveTarget, SnapshotTarget
-from ..watching import LaunchedProcess, Watcher
+from ..watching import LaunchedProcess, Watched, Watcher
 
 if TYPE_CHECKING:
     from .finding import DotnetProcess
@@ -161,17 +161,8 @@ def dumps_itself(pid: int) -> bool:
     return False
 
 
-def watch(
-    target: LiveTarget,
-    *,
-    exits: bool,
-    crashes: bool,
-    threads: bool,
-    guardian: Sequence[str | Path],
-) -> Watcher:
+def watch(target: LiveTarget, what: Watched, *, guardian: Sequence[str | Path]) -> Watcher:
     """Watch a process, and hold it at what counts; `guardian` is the command that starts one.
-
-    `threads` tells of each that begins and ends.
 
     Raises:
         TargetError: it cannot be held.
@@ -184,7 +175,7 @@ def watch(
         assert isinstance(target, LinuxProcess)
         watcher = Guardian(guardian)
         try:
-            watcher.seize(target, exits=exits, crashes=crashes, threads=threads)
+            watcher.seize(target, what)
         except BaseException:
             watcher.close()
             raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import gates
-from tests.support.commands import started
-from tests.support.targets import running
+from tests.support.commands import ENVIRONMENT, PROGRAM, started
+from tests.support.runtimes import dotnet_environment
+from tests.support.targets import command, running
 from tests.support.waiting import DEADLINE_S, await_line, reports, tell
 
 gates.demand("linux", module=True)
@@ -123,3 +128,34 @@ def test_a_process_that_would_dump_itself_is_told(tmp_path: Path) -> None:
     ):
         await_line(own, "is to run createdump at a crash (DOTNET_DbgEnableMiniDump)")
         own.kill()
+
+
+@pytest.mark.gate("toolchain")
+def test_ctrl_c_at_the_terminal_is_not_for_the_program(tmp_path: Path) -> None:
+    """A shell runs it on a terminal of its own, and is there to read the terminal afterwards."""
+    words = [str(word) for word in (*PROGRAM, "-mm", "-t", "-x", *command("Faults", "10.0.14"))]
+    script = f'trap : INT; {shlex.join(words)}; echo "ended $?"; sleep 60'
+    child, terminal = os.forkpty()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve("/bin/sh", ["sh", "-c", script], ENVIRONMENT | dotnet_environment("10.0.14"))
+    try:
+        pid = int(_await_text(terminal, "ready ").split()[-1])
+        os.write(terminal, b"\x03")
+        assert _await_text(terminal, "ended ").split()[-1] == "130"
+        os.write(terminal, b"alive\n")
+        assert _await_text(terminal, "alive\r\nalive")
+        assert psutil.Process(pid).status() != psutil.STATUS_TRACING_STOP
+        psutil.Process(pid).kill()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
+def _await_text(terminal: int, text: str) -> str:
+    """What a terminal shows, up to the end of the line with a text."""
+    said = ""
+    while text not in said or not said.rpartition(text)[2].endswith("\n"):
+        said += os.read(terminal, 1).decode()
+    return said

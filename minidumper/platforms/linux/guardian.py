@@ -24,7 +24,7 @@ from ...errors import CaptureError, MemoryFaultError, StopTimeoutError, TargetEx
 from ...formats.elfimage import lookup_symbol, read_image
 from ...plan import CaptureWarning
 from ...target import LiveTarget
-from ...watching import RETHROW, THROW, EventKind, Verdict, WatchEvent
+from ...watching import RETHROW, THROW, EventKind, Verdict, Watched, WatchEvent
 from . import access, libc
 from .process import RIP, RSP, LinuxProcess
 
@@ -78,7 +78,7 @@ class Guardian:
             self._close_descriptors()
             raise
 
-    def seize(self, process: LinuxProcess, *, exits: bool, crashes: bool, threads: bool) -> None:
+    def seize(self, process: LinuxProcess, what: Watched) -> None:
         """Watch all threads of a process, and hold them for it from now on.
 
         Raises:
@@ -87,7 +87,7 @@ class Guardian:
         """
         self._pid = process.pid
         try:
-            self._ask(f"seize {process.pid} {exits:d} {crashes:d} {threads:d}")
+            self._ask(" ".join(["seize", str(process.pid), *(f"{flag:d}" for flag in what)]))
         except OSError as err:
             if err.errno == errno.EPERM:
                 raise access.denied(process.pid, process.status) from None
