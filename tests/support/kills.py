@@ -34,6 +34,8 @@ from .targets import Running, running
 MODES: tuple[tuple[str, ...], ...] = (
     ("-mh",),
     ("-mh", "--async"),
+    ("-mh", "--async", "--compress"),
+    ("-mh", "--compress"),
     ("-mm", "-mh"),
     ("-ma",),
     ("-ma", "--async"),
@@ -105,7 +107,7 @@ class Killer:
         files = self._check_rest()
         killed = victim == own.pid and own.returncode in (-turn.number, 130)
         if own.returncode == 0:
-            assert files == len(turn.words) - ("--async" in turn.words), said
+            assert files == sum(word.startswith("-m") for word in turn.words), said
         elif not killed:
             (error,) = [line for line in said.splitlines() if "error: " in line]
             assert own.returncode == 1, said
@@ -156,7 +158,7 @@ class Killer:
         assert not alive, f"left: {alive}"
         files = list(self._folder.iterdir())
         for path in files:
-            assert path.suffix == ".dmp"
+            assert path.name.removesuffix(".zst").endswith(".dmp")
             assert dump_info(path).writer.startswith("minidumper"), f"{path} is not whole"
             path.unlink()
         return len(files)
