@@ -15,6 +15,7 @@ from typing import Any
 from .capture import Capture
 from .clr.host import HostLocation, find_host
 from .errors import CaptureError, HostRuntimeNotFoundError
+from .frozen import library_variables
 from .outputs import Progress
 from .plan import DumpMode
 from .platforms import open_target
@@ -96,9 +97,10 @@ def _program(host: HostLocation) -> Iterator[int]:
 def _environment() -> dict[str, str]:
     """The caller's, without what steers a .NET process."""
     steering = ("DOTNET_", "COMPLUS_", "CORECLR_", "LD_")
-    return {
+    own = {
         name: value for name, value in os.environ.items() if not name.upper().startswith(steering)
     }
+    return own | library_variables()
 
 
 def _createdump(host: HostLocation, pid: int) -> int | None:
@@ -109,7 +111,10 @@ def _createdump(host: HostLocation, pid: int) -> int | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "createdump.dmp")
         done = subprocess.run(
-            [found[-1], "--withheap", "-f", path, str(pid)], capture_output=True, check=False
+            [found[-1], "--withheap", "-f", path, str(pid)],
+            env=_environment(),
+            capture_output=True,
+            check=False,
         )
         return path.stat().st_size if done.returncode == 0 else None
 

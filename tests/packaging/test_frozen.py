@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.gate("freezer", "toolchain", "ptrace", "root", "unshare
 
 FOLDER = "minidumper-linux-x64"
 PROGRAM = f"/closed/{FOLDER}/minidumper"
-ENTER = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+MOUNT = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+ENTER = ["unshare", "--mount", "sh", "-c", MOUNT]
 GLIBC_AND_ZLIB = {
     *("ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0"),
     *("librt.so.1", "libutil.so.1", "libz.so.1"),
@@ -86,7 +88,7 @@ def ldd(libraries: str, files: Iterable[Path]) -> str:
 
 def run(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """The frozen program in that root folder."""
-    command = ["unshare", "--mount", "sh", "-c", ENTER, str(root), PROGRAM, *map(str, words)]
+    command = [*ENTER, str(root), PROGRAM, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -146,3 +148,18 @@ def test_it_reads_everything_of_its_own_before_it_gives_up_its_rights(root: Path
         done = run(root, "-mh", running.pid, "-o", "/tmp/nobody.dmp")
         assert done.returncode == 0, done.stderr
     (root / "tmp" / "nobody.dmp").unlink()
+
+
+def test_the_programs_that_it_starts_run_there(root: Path) -> None:
+    """The demo program and createdump; the guardian, without which there is no waiting."""
+    done = run(root, "demo")
+    assert done.returncode == 0, done.stderr
+    assert "createdump takes" in done.stdout
+    with targets.running("GcHeap") as running:
+        command = [*ENTER, str(root), PROGRAM, "-mh", "-t", str(running.pid), "-o", "/tmp/"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stderr
+            assert "waiting in process" in waiting.stderr.readline()
+            waiting.send_signal(signal.SIGINT)
+            assert "the process runs on" in waiting.stderr.readline()
+        assert running.alive()

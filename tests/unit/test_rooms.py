@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "minidumper"
 
 ROOMS = [
-    {"errors", "_version"},
+    {"errors", "frozen", "_version"},
     {"ranges"},
     {"plan"},
     {"naming", "report"},

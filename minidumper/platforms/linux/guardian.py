@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ...errors import CaptureError, MemoryFaultError, StopTimeoutError, TargetExitedError
 from ...formats.elfimage import lookup_symbol, read_image
+from ...frozen import library_variables
 from ...plan import CaptureWarning
 from ...target import LiveTarget
 from ...watching import RETHROW, THROW, EventKind, Verdict, Watched, WatchEvent
@@ -69,7 +70,7 @@ class Guardian:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     # Nothing of the caller's: its variables can be the target's own.
-                    env={"DOTNET_EnableDiagnostics": "0"},
+                    env={"DOTNET_EnableDiagnostics": "0", **library_variables()},
                     cwd="/",
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # Ctrl+C is ours to take
