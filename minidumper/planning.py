@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,9 @@ from .target import Target, ThreadInfo, VmRegion
 
 MAX_BLOCKS = 7_000
 """Blocks of memory in a dump; ClrMD opens no core with more than 10,000 program headers."""
+
+_TORN_TRIES = 5
+_TORN_S = 0.005
 
 LATE_SITE = "RhThrowEx"
 """A method of .NET 9 and newer that all exceptions pass, made for the first one."""
@@ -206,8 +210,24 @@ class Planner:
         return DumpPlan(mode, tuple(chosen), tuple(warnings), facts)
 
     def exception(self, *, address: int = 0, tid: int = 0) -> Mapping[str, Any]:
-        """See `ClrClient.exception`; empty where there is no runtime, too."""
-        return self._client.exception(address=address, tid=tid) if self._client else {}
+        """See `ClrClient.exception`; empty where there is no runtime, too.
+
+        Other threads run on: what is torn in one moment is not in the next.
+
+        Raises:
+            BridgeError: the worker crashed or hangs, or failed each time.
+        """
+        if self._client is None:
+            return {}
+        tries = _TORN_TRIES
+        while True:
+            try:
+                return self._client.exception(address=address, tid=tid)
+            except BridgeError as err:
+                tries -= 1
+                if err.exit_status is not None or not tries:
+                    raise
+            time.sleep(_TORN_S)
 
     def late_throw_site(self) -> int:
         """Where the runtime's own exceptions pass, too: there from the first exception on, else 0.
@@ -215,7 +235,12 @@ class Planner:
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        return self._client.throw_sites(0, 0).get(LATE_SITE, 0) if self._client else 0
+        try:
+            return self._client.throw_sites(0, 0).get(LATE_SITE, 0) if self._client else 0
+        except BridgeError as err:
+            if err.exit_status is not None:
+                raise
+            return 0  # torn, as the process runs: it is asked for again
 
     def throw_sites(self) -> Mapping[str, int]:
         """Where the runtime's code throws, by the name of the JIT's helper.

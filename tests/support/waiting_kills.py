@@ -64,10 +64,11 @@ class WaitKiller:
                 time.sleep(self._choice.random() * LONGEST_S)
                 with suppress(ProcessLookupError):
                     os.kill(_guardian(own.pid) if guardian else own.pid, 9)
-                own.communicate(timeout=DEADLINE_S)
+                _, said = own.communicate(timeout=DEADLINE_S)
             finally:
                 own.kill()
         self._check_rest()
+        assert guardian or own.returncode == -9, said
         self.outcomes[f"{' '.join(words)}: exit {own.returncode}"] += 1
 
     def _check_rest(self) -> None:
