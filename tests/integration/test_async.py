@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import pytest
 
 from minidumper import platforms
 from minidumper.capture import Capture
-from minidumper.errors import CaptureError
+from minidumper.errors import CaptureError, StopTimeoutError
 from minidumper.plan import DumpMode
 from minidumper.planning import Planner
 from minidumper.report import CaptureReport, Way
@@ -28,7 +29,7 @@ from tests.support.targets import Running, running
 if sys.platform != "linux":
     gates.demand("linux", module=True)
 
-from minidumper.platforms.linux import snapshot
+from minidumper.platforms.linux import fork, snapshot
 from minidumper.platforms.linux.backend import LinuxBackend
 from minidumper.platforms.linux.output import OutputFile
 from minidumper.platforms.linux.process import LinuxProcess
@@ -184,7 +185,14 @@ def test_a_snapshot_held_too_long_is_let_go(
 def test_a_snapshot_that_takes_too_long_is_followed_by_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minidumper.platforms.linux.fork.FORK_TIMEOUT_S", 0.0)
+    wait = fork._wait
+
+    def impatient(tid: int, deadline: float) -> int:
+        if deadline < math.inf:  # else it is let go
+            raise StopTimeoutError("the fork of the target took longer than 0 s", stage="snapshot")
+        return wait(tid, deadline)
+
+    monkeypatch.setattr(fork, "_wait", impatient)
     with running("GcHeap") as app:
         report = written(app, tmp_path)
         assert not set(state(app.pid)) & set("tT")
