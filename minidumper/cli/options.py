@@ -21,7 +21,7 @@ COMPRESS = click.option(
     type=click.IntRange(LEVELS[0], LEVELS[-1]),
     metavar="[LEVEL]",
     help=f"Compress with zstd, 1 (fast) to 19 [{LEVEL}]; so does a FILE that ends in .zst. Never "
-    "while the process stands still: with --async at once, else from a plain file without a name.",
+    "into a file while the process stands still: with --async at once, else from a plain file.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 WRITER = click.option(
