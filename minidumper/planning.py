@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ _NO_CLR_SIDE = (
     *(UnsupportedTargetError, BridgeError),
 )
 """Why there is none, where the machine or the process is at fault."""
+_KILLED = -9  # SIGKILL, signal(7): by us, as it hung, or by the kernel, as memory ran out
+_LOG = logging.getLogger(__name__)
 _WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"
 
 
@@ -129,7 +132,9 @@ class Planner:
     def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> None:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
 
-        What takes longer than `budget_s` is cut off: plans say so, as they lack a part of it.
+        A first crash can come of what changed under its eyes, such as a thread that ended: it
+        walks once more. What takes longer than `budget_s` is cut off: plans say so, as they lack a
+        part of it.
 
         Raises:
             BridgeError: the worker fails even without that walk.
@@ -138,7 +143,14 @@ class Planner:
             return
         self._cut_off_s = None
         try:
-            complete = self._client.rehearse(budget_s)["complete"]
+            try:
+                complete = self._client.rehearse(budget_s)["complete"]
+            except BridgeError as err:
+                if self._skip or err.exit_status == _KILLED or not self._origin.regions():
+                    raise
+                _LOG.debug("the CLR side failed, and starts anew: %s", err)
+                self._restart()
+                complete = self._client.rehearse(budget_s)["complete"]
             if not complete and "rehearsal" not in self._skip:
                 self._cut_off_s = budget_s
         except BridgeError as err:
@@ -164,9 +176,7 @@ class Planner:
             raise err
         self._skip = steps
         self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
-        self.close()
-        self._target = self._origin
-        self._start()
+        self._restart()
         self.rehearse()
 
     def plan(
@@ -289,6 +299,11 @@ class Planner:
         assert self._client
         with find_dac(self.runtime, self._search, self._root, user=self._user) as dac:
             self._client.open_again(self.runtime, dac, self._skip)
+
+    def _restart(self) -> None:
+        self.close()
+        self._target = self._origin
+        self._start()
 
     def _start(self) -> None:
         assert self.runtime is not None
