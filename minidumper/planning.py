@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +43,6 @@ _NO_CLR_SIDE = (
 )
 """Why there is none, where the machine or the process is at fault."""
 _KILLED = -9  # SIGKILL, signal(7): by us, as it hung, or by the kernel, as memory ran out
-_LOG = logging.getLogger(__name__)
 _WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"
 
 
@@ -84,6 +82,7 @@ class Planner:
         self._fallen_back = False
         self._skip: tuple[str, ...] = ()
         self._cut_off_s: float | None = None
+        self._crashed = False
         folder = str(Path(self.runtime.path).parent) if self.runtime else ""
         self._modules = ModuleRanges(folder)
         if all(mode is DumpMode.FULL for mode in modes) and not describes:
@@ -132,9 +131,7 @@ class Planner:
     def rehearse(self, budget_s: float = REHEARSAL_BUDGET_S) -> None:
         """Walk what SOS's commands read, while the target runs; a crash of the DAC is survived.
 
-        A first crash can come of what changed under its eyes, such as a thread that ended: it
-        walks once more. What takes longer than `budget_s` is cut off: plans say so, as they lack a
-        part of it.
+        What takes longer than `budget_s` is cut off: plans say so, as they lack a part of it.
 
         Raises:
             BridgeError: the worker fails even without that walk.
@@ -143,14 +140,7 @@ class Planner:
             return
         self._cut_off_s = None
         try:
-            try:
-                complete = self._client.rehearse(budget_s)["complete"]
-            except BridgeError as err:
-                if self._skip or err.exit_status == _KILLED or not self._origin.regions():
-                    raise
-                _LOG.debug("the CLR side failed, and starts anew: %s", err)
-                self._restart()
-                complete = self._client.rehearse(budget_s)["complete"]
+            complete = self._client.rehearse(budget_s)["complete"]
             if not complete and "rehearsal" not in self._skip:
                 self._cut_off_s = budget_s
         except BridgeError as err:
@@ -158,6 +148,9 @@ class Planner:
 
     def restart_without(self, steps: tuple[str, ...], err: BridgeError) -> None:
         """Start a new worker, on the process itself, without the steps in which one crashed.
+
+        The first crash can come of what was in motion, such as a thread that ended: then nothing
+        is left out yet.
 
         Raises:
             BridgeError: they were left out already.
@@ -168,6 +161,11 @@ class Planner:
                 f"process {self._target.pid} ({self._target.name}) ended meanwhile",
                 pid=self._target.pid,
             ) from err
+        if not (self._skip or self._crashed) and err.exit_status not in (None, _KILLED):
+            self._crashed = True
+            self._restart()
+            self.rehearse()
+            return
         if self._skip == steps and self.falls_back:
             self._fall_back(err)
             return
@@ -205,6 +203,7 @@ class Planner:
                 committed=committed,
                 thrown=self.thrown,
             )
+            self._crashed = False
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings
             if self._cut_off_s is not None:
