@@ -32,8 +32,8 @@ internal static class PauseClock
     private static void Loop()
     {
         long longest = 0;
+        long last = Stopwatch.GetTimestamp(); // before anybody goes on: a pause may come at once
         s_ticking.Set();
-        long last = Stopwatch.GetTimestamp();
         while (s_running)
         {
             long now = Stopwatch.GetTimestamp();
