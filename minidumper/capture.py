@@ -132,12 +132,12 @@ class Capture:
     def _stop(self, take: _Take, *, asynchronous: bool = False) -> Stop:
         """Stop, plan, `take`, resume; again while the GC is in the middle of its work."""
         fork, refusals = self._fork() if asynchronous else (None, [])
-        for attempt in range(GC_RETRIES + 1):
-            last = attempt == GC_RETRIES
+        busy = 0
+        while True:
             stop = Stop(Way.COPY if asynchronous else Way.STOP, warnings=list(refusals))
             try:
                 self.planner.attach(self.target)
-                done = self._once(stop, take, fork, committed=last)
+                done = self._once(stop, take, fork, committed=busy == GC_RETRIES)
             except BridgeError as err:
                 _LOG.debug("the CLR side failed, and starts anew: %s", err)
                 self.planner.restart_without(("rehearsal", "stacks"), err)
@@ -150,8 +150,8 @@ class Capture:
             if done:
                 return stop
             _LOG.info("the GC is in the middle of its work; waiting for its end")
-            time.sleep(_GC_PAUSE_S * (attempt + 1))
-        raise AssertionError("the last attempt takes what is there")
+            busy += 1
+            time.sleep(_GC_PAUSE_S * busy)
 
     def _fork(self) -> tuple[_Fork | None, list[CaptureWarning]]:
         """What takes a snapshot of the target, else why it cannot be."""

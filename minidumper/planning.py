@@ -161,20 +161,20 @@ class Planner:
                 f"process {self._target.pid} ({self._target.name}) ended meanwhile",
                 pid=self._target.pid,
             ) from err
-        if not (self._skip or self._crashed) and err.exit_status not in (None, _KILLED):
-            self._crashed = True
-            self._restart()
-            self.rehearse()
-            return
-        if self._skip == steps and self.falls_back:
+        if self._skip == steps:
+            if not self.falls_back:
+                err.hint = _WITHOUT_CLR
+                raise err
             self._fall_back(err)
             return
-        if self._skip == steps:
-            err.hint = _WITHOUT_CLR
-            raise err
-        self._skip = steps
-        self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
-        self._restart()
+        if not (self._skip or self._crashed) and err.exit_status not in (None, _KILLED):
+            self._crashed = True
+        else:
+            self._skip = steps
+            self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
+        self.close()
+        self._target = self._origin
+        self._start()
         self.rehearse()
 
     def plan(
@@ -203,7 +203,6 @@ class Planner:
                 committed=committed,
                 thrown=self.thrown,
             )
-            self._crashed = False
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings
             if self._cut_off_s is not None:
@@ -298,11 +297,6 @@ class Planner:
         assert self._client
         with find_dac(self.runtime, self._search, self._root, user=self._user) as dac:
             self._client.open_again(self.runtime, dac, self._skip)
-
-    def _restart(self) -> None:
-        self.close()
-        self._target = self._origin
-        self._start()
 
     def _start(self) -> None:
         assert self.runtime is not None

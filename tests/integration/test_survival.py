@@ -227,6 +227,34 @@ def test_the_worker_hangs_or_crashes_inside_the_stop(
     assert_well(app)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_crash_inside_the_stop_comes_again_or_not(
+    app: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """What was in motion at one stop is not at the next; a mode that always fails is an error."""
+    collect = ClrClient.collect
+    left = iter(range(times))
+
+    def crash(self: ClrClient, threads: Sequence[ThreadInfo], **options: bool) -> ClrRegions:
+        if threads and not options["minimal"] and next(left, None) is not None:
+            self._process.send_signal(signal.SIGUSR2)  # of which no runtime has a handler
+            self._process.wait()
+        return collect(self, threads, **options)
+
+    monkeypatch.setattr(ClrClient, "collect", crash)
+    paths = [str(folder / "m"), str(folder / "h")]
+    modes = [DumpMode.MINIMAL, DumpMode.HEAP]
+    with platforms.open_target(app.pid) as target, Capture(target, modes) as capture:
+        if times < 3:
+            for report in capture.write(paths):
+                assert [warning.stage for warning in report.warnings] == ["clr"] * (times - 1)
+        else:
+            with pytest.raises(BridgeError) as failed:
+                capture.write(paths)
+            assert_failed(failed.value, folder, "SIGUSR2", hint=False)
+    assert_well(app)
+
+
 def test_permission_under_yama(
     app: Running, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
