@@ -98,6 +98,9 @@ class Outputs:
         Raises:
             OutputError: the dumps would not fit.
         """
+        path = self._files[0].path
+        if path == STANDARD_OUTPUT:
+            return
         try:
             regions = target.regions()
             plans = [planner.plan(mode, regions, ()) for mode in modes]
@@ -109,9 +112,6 @@ class Outputs:
             )
         except ClrError:
             return  # structures in motion: the target runs; the stop will show
-        path = self._files[0].path
-        if path == STANDARD_OUTPUT:
-            return
         free = self._backend.free_space(path)
         # A plain file and the compressed one, or that alone; a third is much.
         share = {PackedLater: 1.3, PackedOutput: 0.3}.get(type(self._files[0]), 1.0)

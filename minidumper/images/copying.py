@@ -119,12 +119,7 @@ class MemoryCopy:
         self._ends = list(itertools.accumulate(piece.size for piece in pieces))
         self._memory = mmap.mmap(-1, max(sum(piece.size for piece in pieces), 1))
         with memoryview(self._memory) as view:
-            at = 0
-            for address, size, _ in pieces:
-                done = source.read_into(address, view[at : at + size])
-                if done < size:
-                    failed(address + done, size - done)
-                at += size
+            _fill(source, pieces, view, failed)
 
     def read_into(self, address: int, buffer: memoryview) -> int:
         """Fill `buffer` from the piece that holds `address`; returns the bytes it had."""
