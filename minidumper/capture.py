@@ -190,16 +190,8 @@ class Capture:
         threads = source.threads()
         for mode in self.modes:
             plan = self.planner.plan(mode, regions, threads, committed=committed)
-            if mode is DumpMode.HEAP and not plan.clr.get("can_walk", True):
-                if not committed:
-                    return False
-                stop.warnings.append(
-                    CaptureWarning(
-                        "gc",
-                        "the GC was in the middle of its work at each stop: all committed GC "
-                        "memory is in the dump, but objects may not be walkable",
-                    )
-                )
+            if not (plan.can_walk or committed):
+                return False
             _LOG.debug("%s: %s in %d ranges", mode.value, mb(plan.size), len(plan.ranges))
             stop.plans.append(plan)
             runtime = self.planner.runtime

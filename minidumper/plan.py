@@ -57,6 +57,11 @@ class DumpPlan:
         """Bytes of memory, pages that are known to be zero included."""
         return sum(r.end - r.start for r in self.ranges)
 
+    @property
+    def can_walk(self) -> bool:
+        """False where the GC was in the middle of its work; objects may not be walkable then."""
+        return bool(self.clr.get("can_walk", True))
+
     def by_reason(self) -> dict[Reason, int]:
         """Bytes under each single reason; a page with several reasons counts under each."""
         totals: dict[Reason, int] = {}

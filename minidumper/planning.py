@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,11 @@ _NO_CLR_SIDE = (
     *(UnsupportedTargetError, BridgeError),
 )
 """Why there is none, where the machine or the process is at fault."""
+_GC_BUSY = CaptureWarning(
+    "gc",
+    "the GC was in the middle of its work: all committed GC memory is in the dump, but objects may "
+    "not be walkable",
+)
 _KILLED = -9  # SIGKILL, signal(7): by us, as it hung, or by the kernel, as memory ran out
 _WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"
 
@@ -187,6 +193,7 @@ class Planner:
     ) -> DumpPlan:
         """What a dump holds; `committed` takes all committed GC memory instead of what is in use.
 
+        That is for a GC in the middle of its work, which the plan then says.
         `regions` and `threads` are the target's inside the stop; without threads it is an estimate.
 
         Raises:
@@ -215,7 +222,21 @@ class Planner:
         facts = dict(clr.facts) if clr else {}
         if self.runtime is not None:
             facts["runtime"] = self.runtime.version
-        return DumpPlan(mode, tuple(chosen), tuple(warnings), facts)
+        plan = DumpPlan(mode, tuple(chosen), tuple(warnings), facts)
+        if committed and not plan.can_walk:
+            return replace(plan, warnings=(*plan.warnings, _GC_BUSY))
+        return plan
+
+    def plan_as_it_is(
+        self, mode: DumpMode, regions: Sequence[VmRegion], threads: Sequence[ThreadInfo]
+    ) -> DumpPlan:
+        """The same, whatever the GC does at this stop: no other one follows.
+
+        Raises:
+            BridgeError, ClrError: as `plan`.
+        """
+        plan = self.plan(mode, regions, threads)
+        return plan if plan.can_walk else self.plan(mode, regions, threads, committed=True)
 
     def exception(self, *, address: int = 0, tid: int = 0) -> Mapping[str, Any]:
         """See `ClrClient.exception`; empty where there is no runtime, too.

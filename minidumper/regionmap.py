@@ -169,10 +169,7 @@ def map_process(
         began = time.perf_counter()
         with target.stopped():
             regions = target.regions()
-            threads = target.threads()
-            plan = planner.plan(mode, regions, threads)
-            if not plan.clr.get("can_walk", True):
-                plan = planner.plan(mode, regions, threads, committed=True)
+            plan = planner.plan_as_it_is(mode, regions, target.threads())
         stopped_s = time.perf_counter() - began
         rows = tuple(region_rows(target, regions, plan.ranges))
         return RegionMap(
@@ -206,7 +203,7 @@ def map_dump(
         regions = dump.regions()
         with Planner(dump, [mode], dac=dac) as planner:
             planner.rehearse()
-            plan = planner.plan(mode, regions, dump.threads())
+            plan = planner.plan_as_it_is(mode, regions, dump.threads())
         return RegionMap(
             source=os.fspath(path),
             name=dump.name,

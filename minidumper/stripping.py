@@ -123,18 +123,9 @@ def strip(
 
 
 def _plan(dump: DumpFile, planner: Planner, mode: DumpMode) -> DumpPlan:
-    regions, threads = dump.regions(), dump.threads()
-    plan = planner.plan(mode, regions, threads)
+    plan = planner.plan_as_it_is(mode, dump.regions(), dump.threads())
     if mode is not DumpMode.HEAP:
         return plan
-    warnings = []
-    if not plan.clr.get("can_walk", True):
-        plan = planner.plan(mode, regions, threads, committed=True)
-        warnings.append(
-            CaptureWarning(
-                "gc", "the GC was in the middle of its work: objects may not be walkable"
-            )
-        )
     held = plan.by_reason().get(Reason.GC_HEAP, 0)
     wanted: int = plan.clr.get("gc_bytes", 0)  # type: ignore[assignment]
     if held < wanted:
@@ -142,7 +133,7 @@ def _plan(dump: DumpFile, planner: Planner, mode: DumpMode) -> DumpPlan:
             f"the GC heap is not in {dump.path}: {held:,} of {wanted:,} bytes",
             hint="a minimal dump has none; strip a full dump (-ma)",
         )
-    return DumpPlan(plan.mode, plan.ranges, (*plan.warnings, *warnings), plan.clr)
+    return plan
 
 
 def _own(dump: DumpFile) -> dict[str, object]:
