@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +50,7 @@ def command(
     source: str,
 ) -> None:
     talk.begin(quiet=quiet, verbose=verbose)
-    from ..heapstat import by_type, changes
+    from ..heapstat import TypeChange, TypeRow, by_type, changes
 
     wanted = _matcher(pattern)
     heaps = [_read(name, dac) for name in (source, other) if name is not None]
@@ -62,7 +60,8 @@ def command(
     if as_json:
         talk.data([_plain(row) for row in rows])
     elif as_csv:
-        talk.result(_csv(rows))
+        columns = fields(TypeRow if other is None else TypeChange)
+        talk.rows([[column.name for column in columns], *(astuple(row) for row in rows)])
     elif other is not None:
         talk.listing(list(difference(heaps[0], heaps[1], rows)))
     else:
@@ -138,12 +137,3 @@ def difference(
 
 def _plain(row: TypeRow | TypeChange) -> dict[str, object]:
     return {key: value for key, value in asdict(row).items() if value != ""}
-
-
-def _csv(rows: Sequence[TypeRow | TypeChange]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    if rows:
-        writer.writerow(asdict(rows[0]))
-    writer.writerows(asdict(row).values() for row in rows)
-    return out.getvalue().rstrip("\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -140,7 +138,7 @@ def command(
 
         talk.data(found.as_dict() | {"regions": [*map(row_dict, rows)]})
     elif as_csv:
-        talk.result(_csv(rows))
+        talk.rows(_csv(rows))
     else:
         regions.sort(key=lambda item: _SORTS[sort](item[0]))
         talk.listing([*summary(found), "", *table(regions, talk.width())])
@@ -260,14 +258,11 @@ def _names(reasons: Reason | None) -> str:
     return "+".join(reason_names(reasons)) if reasons else "-"
 
 
-def _csv(rows: Sequence[RegionRow]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("start", "end", "size", "resident", "protection", "reasons", "path"))
+def _csv(rows: Sequence[RegionRow]) -> Iterator[Sequence[object]]:
+    yield "start", "end", "size", "resident", "protection", "reasons", "path"
     for row in rows:
         span = (f"0x{row.start:x}", f"0x{row.end:x}", row.size, row.resident)
-        writer.writerow((*span, row.protection, _names(row.reasons), row.path))
-    return out.getvalue().rstrip("\n")
+        yield (*span, row.protection, _names(row.reasons), row.path)
 
 
 def _show_difference(one: RegionMap, other: RegionMap, *, as_json: bool, as_csv: bool) -> None:
@@ -277,8 +272,8 @@ def _show_difference(one: RegionMap, other: RegionMap, *, as_json: bool, as_csv:
     if as_json:
         talk.data([_change_dict(change) for change in changes])
     elif as_csv:
-        rows = [",".join(map(str, _change_dict(change).values())) for change in changes]
-        talk.result("\n".join(("start,end,size,before,after", *rows)))
+        rows = (_change_dict(change).values() for change in changes)
+        talk.rows([("start", "end", "size", "before", "after"), *rows])
     else:
         talk.listing([*_totals(one, other), "", *_changes(changes)])
 

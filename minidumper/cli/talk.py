@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import logging
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
@@ -74,6 +76,13 @@ def listing(lines: Sequence[str]) -> None:
 def data(value: object) -> None:
     """Write a result as JSON to standard output: who asks for it wants it, however quiet."""
     _write(render.as_json(value))
+
+
+def rows(lines: Iterable[Iterable[object]]) -> None:
+    """Write a result as CSV to standard output, however quiet, too."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    _write(out.getvalue().rstrip("\n"))
 
 
 def _write(text: str) -> None:

@@ -163,8 +163,10 @@ def test_parts_of_one_region_are_one_line() -> None:
     ]
 
 
-def test_csv_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = list(csv.DictReader(io.StringIO(regions._csv(MAP.rows))))
+def test_csv_can_be_read_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(["7", "-q", "--csv"], monkeypatch, capsys))))
     assert rows[0]["start"] == "0x70000000"
     assert rows[0]["reasons"] == "GC_HEAP+DAC_READ"
     assert rows[1]["path"] == '/lib/a,"b".so'
