@@ -1,4 +1,4 @@
-"""What the win32 module declares is what a C compiler for Windows knows by the same names."""
+"""What our modules for Windows declare is what a C compiler for Windows knows by the same names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
-from minidumper.platforms.windows import win32
+from minidumper.platforms.windows import debugapi, fileapi, memoryapi, toolhelpapi, win32
 
+DECLARED = {
+    name: value
+    for module in (debugapi, fileapi, memoryapi, toolhelpapi, win32)
+    for name, value in vars(module).items()
+}
 PROGRAM = Path(__file__).with_name("win32_layout.c")
 COMPILER = "x86_64-w64-mingw32-gcc"
 OTHERWISE_CALLED = {
@@ -31,7 +36,7 @@ pytestmark = pytest.mark.gate("mingw")
 
 
 def structures() -> Iterator[tuple[str, Any]]:
-    for name, kind in vars(win32).items():
+    for name, kind in DECLARED.items():
         if (
             isinstance(kind, type)
             and issubclass(kind, ctypes.Structure)
@@ -44,7 +49,7 @@ def constants() -> dict[str, int]:
     """Numbers by the headers' names; those of information classes are no macros."""
     return {
         name: value
-        for name, value in vars(win32).items()
+        for name, value in DECLARED.items()
         if isinstance(value, int)
         and not name.startswith("_")
         and not name.endswith("_CLASS")
@@ -103,4 +108,4 @@ def test_protections(tmp_path: Path) -> None:
         "PAGE_EXECUTE_WRITECOPY": "r-x",
     }
     values = compiled([f"VALUE({name})" for name in letters], tmp_path)
-    assert {values[name][0]: text for name, text in letters.items()} == win32.PROTECTION
+    assert {values[name][0]: text for name, text in letters.items()} == memoryapi.PROTECTION

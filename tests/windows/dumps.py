@@ -32,7 +32,7 @@ from minidumper.formats.minidump_reader import read_minidump
 from minidumper.formats.minidump_writer import MinidumpLayout, layout
 from minidumper.plan import DumpMode, DumpPlan
 from minidumper.platforms.options import DumpOptions
-from minidumper.platforms.windows import capture, dbghelp, process, win32
+from minidumper.platforms.windows import capture, dbghelp, memoryapi, process
 from minidumper.platforms.windows.backend import WindowsBackend
 from minidumper.platforms.windows.capture import MinidumpImage
 from minidumper.platforms.windows.debugging import Hold
@@ -349,7 +349,7 @@ class Chooser(CallbackHandler):
     def include_vm_region(
         self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT
     ) -> bool:
-        if answer.VmRegion.Type == win32.MEM_MAPPED:
+        if answer.VmRegion.Type == memoryapi.MEM_MAPPED:
             answer.VmRegion.RegionSize = 0
         return True
 

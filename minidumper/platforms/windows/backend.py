@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import byref, sizeof
 
 from ...target import LiveTarget
-from . import win32
+from . import memoryapi
 from .output import OutputFile, free_space, output_error
 
 
@@ -26,8 +26,8 @@ class WindowsBackend:
 
     def free_memory(self) -> tuple[int, str]:
         """Bytes that a copy may take, and whose limit that is."""
-        status = win32.MEMORYSTATUSEX(dwLength=sizeof(win32.MEMORYSTATUSEX))
-        win32.GlobalMemoryStatusEx(byref(status))
+        status = memoryapi.MEMORYSTATUSEX(dwLength=sizeof(memoryapi.MEMORYSTATUSEX))
+        memoryapi.GlobalMemoryStatusEx(byref(status))
         return min(
             (status.ullAvailPhys, "the free memory of this machine"),
             (status.ullAvailPageFile, "the commit limit"),

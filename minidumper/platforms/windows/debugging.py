@@ -12,7 +12,7 @@ from ...errors import (
     StopTimeoutError,
     TargetExitedError,
 )
-from . import win32
+from . import debugapi, win32
 
 STOP_TIMEOUT_MS = 10_000
 """Milliseconds until the first debug event, which the system makes itself, must have come."""
@@ -37,7 +37,7 @@ class Hold:
     def release(self) -> None:
         """Let the process run."""
         try:
-            self._thread.submit(win32.DebugActiveProcessStop, self._pid).result()
+            self._thread.submit(debugapi.DebugActiveProcessStop, self._pid).result()
         except NativeCallError:
             if not has_exited(self._handle):
                 raise
@@ -46,26 +46,26 @@ class Hold:
 
     def _attach(self) -> None:
         # Connected first: then "do not kill it when we exit" holds from the first moment on.
-        win32.DbgUiConnectToDbg()
-        win32.DebugSetProcessKillOnExit(False)
+        debugapi.DbgUiConnectToDbg()
+        debugapi.DebugSetProcessKillOnExit(False)
         try:
-            win32.DebugActiveProcess(self._pid)
+            debugapi.DebugActiveProcess(self._pid)
         except NativeCallError as err:
             raise self._refused(err) from err
-        event = win32.DEBUG_EVENT()
+        event = debugapi.DEBUG_EVENT()
         try:
             # It comes before the break-in thread runs, which would block in a process that hangs
             # on its loader lock.
-            win32.WaitForDebugEvent(byref(event), STOP_TIMEOUT_MS)
+            debugapi.WaitForDebugEvent(byref(event), STOP_TIMEOUT_MS)
         except NativeCallError as err:
-            win32.DebugActiveProcessStop(self._pid)
+            debugapi.DebugActiveProcessStop(self._pid)
             if err.code != win32.ERROR_SEM_TIMEOUT:
                 raise
             raise StopTimeoutError(
                 f"process {self._pid} did not stop within {STOP_TIMEOUT_MS / 1000:.0f} s",
                 stage="stop",
             ) from err
-        if event.dwDebugEventCode == win32.CREATE_PROCESS_DEBUG_EVENT and event.u.hFile:
+        if event.dwDebugEventCode == debugapi.CREATE_PROCESS_DEBUG_EVENT and event.u.hFile:
             win32.CloseHandle(event.u.hFile)
 
     def _refused(self, err: NativeCallError) -> Exception:
@@ -91,7 +91,7 @@ class Hold:
 def is_debugged(handle: int) -> bool:
     """Whether a debugger holds a process."""
     answer = c_int32()
-    win32.CheckRemoteDebuggerPresent(handle, byref(answer))
+    debugapi.CheckRemoteDebuggerPresent(handle, byref(answer))
     return bool(answer.value)
 
 

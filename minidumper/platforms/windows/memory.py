@@ -8,7 +8,7 @@ from ctypes import byref, c_size_t, sizeof
 
 from ...errors import InsufficientMemoryError, MemoryFaultError, NativeCallError
 from ...target import VmRegion
-from . import win32
+from . import memoryapi
 
 _PATH_SIZE = 1024
 _LOW_BITS = 0xFF  # the protection of PAGE_* without its modifiers, winnt.h
@@ -56,7 +56,7 @@ class ProcessMemory:
     def _read_some(self, address: int, buffer: memoryview) -> int:
         count = c_size_t(0)
         target = (ctypes.c_char * buffer.nbytes).from_buffer(buffer)
-        win32.ReadProcessMemory(self._handle, address, target, buffer.nbytes, byref(count))
+        memoryapi.ReadProcessMemory(self._handle, address, target, buffer.nbytes, byref(count))
         return count.value
 
     def _readable_end(self, address: int) -> int:
@@ -79,8 +79,8 @@ class OwnMemory:
             InsufficientMemoryError: the system does not give so much.
         """
         try:
-            self._address = win32.VirtualAlloc(
-                None, size, win32.MEM_RESERVE | win32.MEM_COMMIT, win32.PAGE_READWRITE
+            self._address = memoryapi.VirtualAlloc(
+                None, size, memoryapi.MEM_RESERVE | memoryapi.MEM_COMMIT, memoryapi.PAGE_READWRITE
             )
         except NativeCallError as err:
             raise InsufficientMemoryError(
@@ -92,20 +92,20 @@ class OwnMemory:
         """Give it back."""
         self.view.release()
         if self._address:
-            win32.VirtualFree(self._address, 0, win32.MEM_RELEASE)
+            memoryapi.VirtualFree(self._address, 0, memoryapi.MEM_RELEASE)
             self._address = 0
 
 
-def query(handle: int, address: int) -> win32.MEMORY_BASIC_INFORMATION | None:
+def query(handle: int, address: int) -> memoryapi.MEMORY_BASIC_INFORMATION | None:
     """The region at `address`, free ones too; None above the last."""
-    info = win32.MEMORY_BASIC_INFORMATION()
-    return info if win32.VirtualQueryEx(handle, address, byref(info), sizeof(info)) else None
+    info = memoryapi.MEMORY_BASIC_INFORMATION()
+    return info if memoryapi.VirtualQueryEx(handle, address, byref(info), sizeof(info)) else None
 
 
-def is_readable(info: win32.MEMORY_BASIC_INFORMATION) -> bool:
+def is_readable(info: memoryapi.MEMORY_BASIC_INFORMATION) -> bool:
     """Whether a region holds memory that anyone may read; guard pages would lose their guard."""
-    return info.State == win32.MEM_COMMIT and not info.Protect & (
-        win32.PAGE_NOACCESS | win32.PAGE_GUARD
+    return info.State == memoryapi.MEM_COMMIT and not info.Protect & (
+        memoryapi.PAGE_NOACCESS | memoryapi.PAGE_GUARD
     )
 
 
@@ -116,10 +116,10 @@ def regions(handle: int) -> Iterator[VmRegion]:
     while (info := query(handle, address)) is not None:
         start = info.BaseAddress
         address = start + info.RegionSize
-        if info.State != win32.MEM_COMMIT:
+        if info.State != memoryapi.MEM_COMMIT:
             continue
         base = info.AllocationBase
-        private = info.Type == win32.MEM_PRIVATE
+        private = info.Type == memoryapi.MEM_PRIVATE
         if not private and base not in names:
             names[base] = _mapped_file(handle, base)
         yield VmRegion(
@@ -131,16 +131,16 @@ def regions(handle: int) -> Iterator[VmRegion]:
         )
 
 
-def _protection(info: win32.MEMORY_BASIC_INFORMATION) -> str:
+def _protection(info: memoryapi.MEMORY_BASIC_INFORMATION) -> str:
     """As in /proc/PID/maps; a page that nobody can read without harm has none."""
-    letters = win32.PROTECTION.get(info.Protect & _LOW_BITS, "---")
+    letters = memoryapi.PROTECTION.get(info.Protect & _LOW_BITS, "---")
     return (letters if is_readable(info) else "---") + (
-        "s" if info.Type == win32.MEM_MAPPED else "p"
+        "s" if info.Type == memoryapi.MEM_MAPPED else "p"
     )
 
 
 def _mapped_file(handle: int, base: int) -> str:
     """The device path of a mapped file, "" for memory that the paging file backs."""
     buffer = ctypes.create_unicode_buffer(_PATH_SIZE)
-    win32.GetMappedFileNameW(handle, base, buffer, _PATH_SIZE)
+    memoryapi.GetMappedFileNameW(handle, base, buffer, _PATH_SIZE)
     return buffer.value

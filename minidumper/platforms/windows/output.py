@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from ...errors import NativeCallError, OutputError
-from . import win32
+from . import fileapi, win32
 
-_SHARING = win32.FILE_SHARE_READ | win32.FILE_SHARE_DELETE
+_SHARING = fileapi.FILE_SHARE_READ | fileapi.FILE_SHARE_DELETE
 # Full access for the owner, the system and administrators; nothing is inherited from the folder.
 # https://learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format
 _OWNER_ONLY = "D:P(A;;FA;;;OW)(A;;FA;;;SY)(A;;FA;;;BA)"
@@ -98,9 +98,9 @@ class OutputFile:
             raise _exists(self.path) from None
         except OSError as err:
             raise output_error(err, self.path) from err
-        info = win32.FILE_STANDARD_INFO()
-        win32.GetFileInformationByHandleEx(
-            self._handle, win32.FILE_STANDARD_INFO_CLASS, byref(info), sizeof(info)
+        info = fileapi.FILE_STANDARD_INFO()
+        fileapi.GetFileInformationByHandleEx(
+            self._handle, fileapi.FILE_STANDARD_INFO_CLASS, byref(info), sizeof(info)
         )
         return int(info.AllocationSize)
 
@@ -136,19 +136,21 @@ def output_error(err: OSError, path: str) -> OutputError:
 
 def _create(path: str) -> int:
     descriptor = c_void_p()
-    win32.ConvertStringSecurityDescriptor(
-        _OWNER_ONLY, win32.SDDL_REVISION_1, byref(descriptor), None
+    fileapi.ConvertStringSecurityDescriptor(
+        _OWNER_ONLY, fileapi.SDDL_REVISION_1, byref(descriptor), None
     )
     try:
-        attributes = win32.SECURITY_ATTRIBUTES(sizeof(win32.SECURITY_ATTRIBUTES), descriptor, False)
+        attributes = fileapi.SECURITY_ATTRIBUTES(
+            sizeof(fileapi.SECURITY_ATTRIBUTES), descriptor, False
+        )
         return int(
-            win32.CreateFileW(
+            fileapi.CreateFileW(
                 path,
-                win32.GENERIC_READ | win32.GENERIC_WRITE | win32.DELETE,
+                fileapi.GENERIC_READ | fileapi.GENERIC_WRITE | fileapi.DELETE,
                 _SHARING,
                 byref(attributes),
-                win32.CREATE_NEW,
-                win32.FILE_ATTRIBUTE_NORMAL,
+                fileapi.CREATE_NEW,
+                fileapi.FILE_ATTRIBUTE_NORMAL,
                 None,
             )
         )
@@ -158,8 +160,8 @@ def _create(path: str) -> int:
 
 def _delete_on_close(handle: int, delete: bool) -> None:
     value = c_uint8(delete)
-    win32.SetFileInformationByHandle(
-        handle, win32.FILE_DISPOSITION_INFO_CLASS, byref(value), sizeof(value)
+    fileapi.SetFileInformationByHandle(
+        handle, fileapi.FILE_DISPOSITION_INFO_CLASS, byref(value), sizeof(value)
     )
 
 

@@ -11,6 +11,7 @@ from ctypes import Structure, byref, sizeof
 from typing import Any, NamedTuple
 
 from ...errors import NativeCallError
+from . import toolhelpapi as api
 from . import win32
 
 _BAD_LENGTH = 24  # ERROR_BAD_LENGTH, winerror.h: the modules changed while they were listed
@@ -27,20 +28,26 @@ class Module(NamedTuple):
 
 def processes() -> Iterator[tuple[int, str]]:
     """Pid and name of every process."""
-    with _snapshot(win32.TH32CS_SNAPPROCESS, 0) as handle:
+    with _snapshot(api.TH32CS_SNAPPROCESS, 0) as handle:
         for entry in _entries(
-            handle, win32.PROCESSENTRY32W(), win32.Process32FirstW, win32.Process32NextW
+            handle,
+            api.PROCESSENTRY32W(),
+            api.Process32FirstW,
+            api.Process32NextW,
         ):
             yield entry.th32ProcessID, win32.text(entry.szExeFile)
 
 
 def threads(pid: int) -> list[int]:
     """The ids of a process's threads, in the system's order: the oldest first."""
-    with _snapshot(win32.TH32CS_SNAPTHREAD, 0) as handle:
+    with _snapshot(api.TH32CS_SNAPTHREAD, 0) as handle:
         return [
             entry.th32ThreadID
             for entry in _entries(
-                handle, win32.THREADENTRY32(), win32.Thread32First, win32.Thread32Next
+                handle,
+                api.THREADENTRY32(),
+                api.Thread32First,
+                api.Thread32Next,
             )
             if entry.th32OwnerProcessID == pid
         ]
@@ -48,7 +55,7 @@ def threads(pid: int) -> list[int]:
 
 def modules(pid: int) -> list[Module]:
     """The modules that the loader of a process lists."""
-    flags = win32.TH32CS_SNAPMODULE | win32.TH32CS_SNAPMODULE32
+    flags = api.TH32CS_SNAPMODULE | api.TH32CS_SNAPMODULE32
     with _snapshot(flags, pid) as handle:
         return [
             Module(
@@ -57,7 +64,10 @@ def modules(pid: int) -> list[Module]:
                 entry.modBaseAddr + entry.modBaseSize,
             )
             for entry in _entries(
-                handle, win32.MODULEENTRY32W(), win32.Module32FirstW, win32.Module32NextW
+                handle,
+                api.MODULEENTRY32W(),
+                api.Module32FirstW,
+                api.Module32NextW,
             )
         ]
 
@@ -66,7 +76,7 @@ def modules(pid: int) -> list[Module]:
 def _snapshot(flags: int, pid: int) -> Iterator[int]:
     for attempt in range(_ATTEMPTS):
         try:
-            handle = win32.CreateToolhelp32Snapshot(flags, pid)
+            handle = api.CreateToolhelp32Snapshot(flags, pid)
             break
         except NativeCallError as err:
             if err.code != _BAD_LENGTH or attempt == _ATTEMPTS - 1:
