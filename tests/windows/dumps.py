@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
-from minidump.minidumpfile import MinidumpFile
 
-from minidumper.dbghelp import (
-    MINIDUMP_CALLBACK_INPUT,
-    MINIDUMP_CALLBACK_OUTPUT,
-    MINIDUMP_CALLBACK_TYPE,
-    CallbackHandler,
-    wide_string,
-)
 from minidumper.errors import (
     CaptureError,
-    MemoryFaultError,
-    NativeCallError,
-    OutputError,
-    TargetExitedError,
 )
-from minidumper.formats.minidump import OWN_STREAM, ExceptionInfo, MinidumpStreams
+from minidumper.formats.minidump import ExceptionInfo, MinidumpStreams
 from minidumper.formats.minidump_reader import read_minidump
 from minidumper.formats.minidump_writer import MinidumpLayout, layout
-from minidumper.plan import DumpMode, DumpPlan
+from minidumper.plan import DumpPlan
 from minidumper.platforms.options import DumpOptions
-from minidumper.platforms.windows import capture, dbghelp, memoryapi, process
+from minidumper.platforms.windows import capture, dbghelp, process
 from minidumper.platforms.windows.backend import WindowsBackend
-from minidumper.platforms.windows.capture import MinidumpImage
 from minidumper.platforms.windows.debugging import Hold
 from minidumper.platforms.windows.planhandler import PlanHandler
 from minidumper.platforms.windows.process import WindowsProcess
 from minidumper.platforms.windows.sinks import MemorySink, Sink
-from minidumper.ranges import MemoryRange, Reason, ReasonedRange, joined
+from minidumper.ranges import MemoryRange
 from minidumper.writer import DumpWriter, write_dump
 from tests.support.targets import Running
 
-from .programs import python, running
-
-Segments = list[tuple[int, int]]
-OWN = {"mode": "test", "text": "wörd"}
+from .plans import (
+    OWN,
+    full_plan,
+    opened,
+    own_stream,
+    planned,
+    prepared,
+    segments,
+    sparse_plan,
+)
+from .programs import running
 
 
 @pytest.fixture(scope="module")
@@ -60,63 +50,6 @@ def program() -> Iterator[Running]:
 def target(program: Running) -> Iterator[WindowsProcess]:
     with WindowsProcess(program.process.pid) as target:
         yield target
-
-
-def full_plan(target: WindowsProcess) -> DumpPlan:
-    ranges = [
-        ReasonedRange(region.start, region.end, Reason.ALL_MEMORY)
-        for region in target.regions()
-        if region.readable
-    ]
-    return DumpPlan(DumpMode.FULL, tuple(ranges))
-
-
-def sparse_plan(target: WindowsProcess) -> DumpPlan:
-    """Every other page of what is private, and the headers of all images."""
-    ranges = []
-    for region in target.regions():
-        if region.private_anonymous and region.readable:
-            pages = range(region.start, min(region.end, region.start + (4 << 20)), 8192)
-            ranges += [ReasonedRange(page, page + 4096, Reason.DAC_READ) for page in pages]
-        elif region.is_file and region.offset == 0:
-            ranges.append(ReasonedRange(region.start, region.start + 4096, Reason.MODULE_HEADER))
-    return DumpPlan(DumpMode.HEAP, tuple(ranges))
-
-
-def prepared(target: WindowsProcess, plan: DumpPlan) -> MinidumpImage:
-    return target.image(plan, target.regions(), target.threads(), runtime_base=0)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[MinidumpFile]:
-    """The file as an outside reader has it; that one forgets to close it."""
-    dump = MinidumpFile.parse(str(path))
-    try:
-        yield dump
-    finally:
-        dump.file_handle.close()
-
-
-def segments(path: Path) -> Segments:
-    """What the file holds: neighbours joined."""
-    with opened(path) as dump:
-        memory = dump.memory_segments_64.memory_segments
-    return joined_pairs((s.start_virtual_address, s.end_virtual_address) for s in memory)
-
-
-def joined_pairs(pairs: Iterator[tuple[int, int]]) -> Segments:
-    return [(start, end) for start, end in joined((*pair, None) for pair in sorted(pairs))]
-
-
-def planned(plan: DumpPlan) -> Segments:
-    return joined_pairs((r.start, r.end) for r in plan.ranges)
-
-
-def own_stream(path: Path) -> Any:
-    with open(path, "rb") as file:
-        (stream,) = [s for s in read_minidump(file).directory if s.type == OWN_STREAM]
-        file.seek(stream.offset)
-        return json.loads(file.read(stream.size))
 
 
 @pytest.mark.parametrize("writer", ["dbghelp", "native"])
@@ -286,19 +219,6 @@ def test_dbghelp_is_never_searched_for() -> None:
         dbghelp.write_dump("dbghelp.dll", 0, 0, 0, PlanHandler([], None))  # type: ignore[arg-type]
 
 
-def test_an_exception_in_a_callback_reaches_the_caller(
-    program: Running, target: WindowsProcess, tmp_path: Path
-) -> None:
-    def progress(done: int, total: int) -> None:
-        if done > total // 2:
-            raise Enough
-
-    with pytest.raises(Enough):
-        write_dump(target, "full", str(tmp_path / "dump.dmp"), progress=progress)
-    assert list(tmp_path.iterdir()) == []
-    assert program.alive()
-
-
 @pytest.mark.parametrize("writer", ["dbghelp", "native"])
 def test_a_comment_streams_and_an_exception(
     target: WindowsProcess, tmp_path: Path, writer: str
@@ -329,176 +249,3 @@ def test_a_comment_streams_and_an_exception(
         streams = read_minidump(file).streams
     assert streams.user_streams == {0x10001: b"user's own"}
     assert streams.exception == exception
-
-
-class Chooser(CallbackHandler):
-    """Leaves out one module and notes what it is asked."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-
-    def handle(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
-        self.seen.add(call.CallbackType)
-        return super().handle(call, answer)
-
-    def module(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
-        if wide_string(call.Module.FullPath).endswith("GcHeap.dll"):
-            answer.ModuleWriteFlags = 0
-        return True
-
-    def include_vm_region(
-        self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT
-    ) -> bool:
-        if answer.VmRegion.Type == memoryapi.MEM_MAPPED:
-            answer.VmRegion.RegionSize = 0
-        return True
-
-
-def test_a_callback_decides(target: WindowsProcess, tmp_path: Path) -> None:
-    chooser = Chooser()
-    path = tmp_path / "dump.dmp"
-    DumpWriter("full", callback=chooser).write(target, str(path))
-    with opened(path) as dump:
-        names = [module.name for module in dump.modules.modules]
-    assert not any(name.endswith("GcHeap.dll") for name in names)
-    assert any(name.endswith("coreclr.dll") for name in names)
-    held = segments(path)
-    shared = [r for r in target.regions() if r.readable and r.protection.endswith("s")]
-    assert shared
-    assert not any(start < r.end and r.start < end for r in shared for start, end in held)
-    types = MINIDUMP_CALLBACK_TYPE
-    assert {types.ModuleCallback, types.ThreadCallback, types.IncludeVmRegionCallback} <= (
-        chooser.seen
-    )
-    assert types.IoWriteAllCallback not in chooser.seen
-
-
-class Enough(Exception):
-    """What a callback raises."""
-
-
-@pytest.mark.parametrize("method", ["module", "include_vm_region"])
-def test_what_a_callback_raises_reaches_the_caller(
-    program: Running, target: WindowsProcess, tmp_path: Path, method: str
-) -> None:
-    def refuse(*_: object) -> bool:
-        raise Enough
-
-    handler = CallbackHandler()
-    setattr(handler, method, refuse)
-    writer = DumpWriter("full", callback=handler)
-    with pytest.raises(Enough):
-        writer.write(target, str(tmp_path / "dump.dmp"))
-    assert list(tmp_path.iterdir()) == []
-    assert program.alive()
-
-
-class Canceller(CallbackHandler):
-    """Ends the dump."""
-
-    def cancel(self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT) -> bool:
-        answer.Cancel = True
-        return True
-
-
-def test_a_callback_cancels(program: Running, target: WindowsProcess, tmp_path: Path) -> None:
-    writer = DumpWriter("full", callback=Canceller())
-    with pytest.raises(NativeCallError) as caught:
-        writer.write(target, str(tmp_path / "dump.dmp"))
-    assert caught.value.code & 0xFFFFFFFF == 0x8007_04C7  # of ERROR_CANCELLED, winerror.h
-    assert list(tmp_path.iterdir()) == []
-    assert program.alive()
-
-
-def test_progress_ends_with_all_memory(target: WindowsProcess, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    report = write_dump(
-        target, "full", str(tmp_path / "dump.dmp"), progress=lambda *now: seen.append(now)
-    )
-    assert seen == sorted(seen)
-    assert seen[-1][0] == seen[-1][1] <= report.size
-
-
-def test_an_existing_file_stays(target: WindowsProcess, tmp_path: Path) -> None:
-    path = tmp_path / "dump.dmp"
-    path.write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
-        write_dump(target, "full", str(path))
-    assert path.read_text() == "mine"
-    write_dump(target, "full", str(path), overwrite=True)
-    assert path.read_bytes()[:4] == b"MDMP"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_name_that_is_taken_meanwhile_stays(tmp_path: Path) -> None:
-    path = tmp_path / "dump.dmp"
-    with WindowsBackend().output(str(path), overwrite=False) as output:
-        path.write_text("mine")
-        with pytest.raises(OutputError, match="exists already"):
-            output.commit()
-    assert path.read_text() == "mine"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_there_is_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(OutputError) as caught:
-        WindowsBackend().output(str(tmp_path / "no" / "dump.dmp"), overwrite=False)
-    assert caught.value.hint
-
-
-def test_our_death_while_writing_leaves_no_file_and_the_target(
-    program: Running, tmp_path: Path
-) -> None:
-    code = """
-import sys
-from minidumper.writer import DumpWriter, write_dump
-def progress(done, total):
-    if done > 1 << 20:
-        print("writing", flush=True)
-        sys.stdin.read()
-write_dump(int(sys.argv[1]), "full", sys.argv[2], progress=progress)
-"""
-    with python(code, str(program.process.pid), str(tmp_path / "dump.dmp")) as writer:
-        assert writer.stdout
-        assert writer.stdout.readline() == "writing\n"
-        assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
-        writer.kill()
-        writer.wait()
-        assert program.alive()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_leaves_no_file_and_the_target(
-    program: Running, target: WindowsProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = 4 << 20
-
-    def write(descriptor: int, data: memoryview) -> int:
-        nonlocal room
-        room -= len(data)
-        if room < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(descriptor, data)
-
-    real = os.write
-    monkeypatch.setattr("minidumper.platforms.windows.sinks.os.write", write)
-    with pytest.raises(OutputError, match="No space left") as caught:
-        write_dump(target, "full", str(tmp_path / "dump.dmp"))
-    assert caught.value.hint
-    assert list(tmp_path.iterdir()) == []
-    assert program.alive()
-
-
-@pytest.mark.parametrize("writer", ["dbghelp", "native"])
-def test_a_target_that_ends_meanwhile_leaves_no_file(tmp_path: Path, writer: str) -> None:
-    with running("GcHeap", "--native", "50") as program:
-
-        def progress(done: int, total: int) -> None:
-            if done < total // 2:
-                program.process.kill()
-
-        with WindowsProcess(program.process.pid) as target:
-            dumps = DumpWriter("full", writer=writer, progress=progress)
-            with pytest.raises((TargetExitedError, MemoryFaultError)):
-                dumps.write(target, str(tmp_path / "dump.dmp"))
-    assert list(tmp_path.iterdir()) == []
