@@ -50,8 +50,10 @@ class Moment:
     """What a target is held at while it is dumped."""
 
     trigger: str
-    """What was waited for: "exception", "crash", "exit" or "memory"."""
+    """What was waited for: "exception", "crash", "output", "exit" or "memory"."""
     exception: ExceptionInfo | None = None
+    line: str = ""
+    """The debug output that was waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
+import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from .target import LiveTarget
 
 
 class EventKind(enum.Enum):
-    """What happened in the target; a thread is held at the first four until `resume()`."""
+    """What happened in the target; a thread is held at the first five until `resume()`."""
 
     EXCEPTION = "exception"
     """A managed exception that counts is about to be thrown."""
@@ -21,6 +24,8 @@ class EventKind(enum.Enum):
     """The process is about to end; its memory is still there."""
     EXEC = "exec"
     """Another program took the place of the one before."""
+    OUTPUT = "output"
+    """A line of debug output that counts."""
     TYPE = "type"
     """An exception of a type is thrown that no rule is known for: `add_rule` lets it go on."""
     BEGAN = "began"
@@ -29,6 +34,12 @@ class EventKind(enum.Enum):
     """A thread has ended."""
     SEEN = "seen"
     """A managed exception that does not count."""
+    SAID = "said"
+    """Debug output that does not count."""
+    LOADED = "loaded"
+    """An image was loaded; `message` is its path, `address` its base."""
+    UNLOADED = "unloaded"
+    """An image is gone."""
     ENDED = "ended"
     """The process is gone."""
 
@@ -37,7 +48,8 @@ class EventKind(enum.Enum):
 class WatchEvent:
     """One event; what a kind does not tell is 0 or empty.
 
-    `number` is that of a signal, a wait status (waitpid(2)) or the kind of a place. `address` and
+    `number` is that of a signal or of an exception of the system, a wait status (waitpid(2)) or the
+    kind of a place. `address` and
     `method_table` are those of an exception object.
     """
 
@@ -63,6 +75,8 @@ class Watched(NamedTuple):
     """Tell of each that begins and ends."""
     interrupts: bool = False
     """Keep the terminal's Ctrl+C from the process."""
+    output: bool = False
+    """Tell debug output."""
 
 
 class Verdict(enum.IntEnum):
@@ -73,12 +87,55 @@ class Verdict(enum.IntEnum):
     BY_TEXT = 2
 
 
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """Which texts count: those with one of `texts` in them, and none of `excluded`.
+
+    `*` and `?` stand for any characters and any one, upper and lower case are the same, all else
+    is literal.
+    """
+
+    texts: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+
+    def matches(self, text: str) -> bool:
+        """Whether a text has what must be in it, and nothing of what must not."""
+        return (
+            not self.texts or any(matches(f"*{wanted}*", text) for wanted in self.texts)
+        ) and not any(matches(f"*{unwanted}*", text) for unwanted in self.excluded)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the whole text is as the pattern says, in which only * and ? are special."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")), re.IGNORECASE)
+
+
 THROW, RETHROW, EVERY_THROW = 0, 1, 2
 """Kinds of places: the helpers for `throw` and for `throw;`, and one that every throw passes."""
 
 
 class Watcher(Protocol):
     """Tells what happens in one target, and holds it at the moments that count."""
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether it sees exceptions only at addresses that it is told."""
+        ...
+
+    @property
+    def tells_modules(self) -> bool:
+        """Whether it tells of images that come and go."""
+        ...
+
+    @property
+    def advice(self) -> str:
+        """What those who wait for throws should know before; "" for nothing."""
+        ...
 
     def wait(self, timeout_s: float | None) -> WatchEvent | None:
         """The next event; None after so many seconds, or when `wake()` was called."""
@@ -105,8 +162,7 @@ class Watcher(Protocol):
         places: Mapping[int, int],
         *,
         show_all: bool,
-        texts: Sequence[str],
-        excluded: Sequence[str],
+        texts: TextFilter,
     ) -> None:
         """Tell exceptions thrown at `places`, addresses by kind, and at no others.
 
@@ -115,11 +171,18 @@ class Watcher(Protocol):
         """
         ...
 
-    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+    def add_rule(
+        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
+    ) -> None:
         """Say what the exceptions of a type mean, and let those that wait for it go on.
 
-        `message_offset` is in bytes, from the object to the pointer to its message.
+        `message_offset` is in bytes, from the object to the pointer to its message. `slot` is the
+        address at which the thread that was asked for keeps the handle of what it threw last.
         """
+        ...
+
+    def watch_output(self, texts: TextFilter) -> None:
+        """Hold the process at debug output that matches."""
         ...
 
     def close(self) -> None:

@@ -204,12 +204,16 @@ def command(
         texts=texts,
         excluded=excluded,
         types=types,
+        output=show and bool(texts) and not (chance or types),
         on_exit=on_exit,
         above_mb=max_mb,
         below_mb=min_mb,
     )
-    if (texts or excluded or types) and not chance:
-        raise UsageError("-f, -fx and --type choose among exceptions", hint="with -e or -e 1")
+    if (texts or excluded or types) and not (chance or triggers.output):
+        raise UsageError(
+            "-f, -fx and --type choose among exceptions",
+            hint="with -e or -e 1; for debug output: -l -f TEXT",
+        )
     if launch and not triggers:
         raise UsageError("-x without anything to wait for", hint=f"choose {_TRIGGERS}")
     if wait_for_name and (launch or habits.is_pid(process)):

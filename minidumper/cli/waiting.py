@@ -23,13 +23,15 @@ class Triggers:
     texts: Sequence[str]
     excluded: Sequence[str]
     types: Sequence[str]
+    output: bool
+    """Whether `texts` and `excluded` choose among debug output."""
     on_exit: bool
     above_mb: float | None
     below_mb: float | None
 
     def __bool__(self) -> bool:
         limits = (self.above_mb, self.below_mb)
-        return bool(self.chance or self.on_exit) or limits != (None, None)
+        return bool(self.chance or self.output or self.on_exit) or limits != (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def _monitor(request: Request) -> Monitor:
             exclude=triggers.excluded,
             type=triggers.types,
         )
+    if triggers.output:
+        monitor.on_output(triggers.texts, triggers.excluded)
     if triggers.on_exit:
         monitor.on_exit()
     monitor.on_memory(above_mb=triggers.above_mb, below_mb=triggers.below_mb)

@@ -15,9 +15,10 @@ from ..outputs import Progress
 from ..plan import DumpMode
 from ..platforms.options import DumpOptions
 from ..report import CaptureReport
-from ..watching import LaunchedProcess, Watcher
+from ..watching import LaunchedProcess, TextFilter, Watcher
 from .conditions import FIRST_CHANCE, UNHANDLED, Decide, ExceptionCondition, MemoryCondition
-from .session import DumpSettings, Session, Wants
+from .session import Session
+from .wants import DumpSettings, Wants
 
 __all__ = ["Monitor", "found_process"]
 
@@ -113,8 +114,12 @@ class Monitor:
         if chance not in (FIRST_CHANCE, UNHANDLED):
             raise UsageError(f"there is no chance {chance}: exceptions have a first and a second")
         self._wants.exceptions = ExceptionCondition(
-            chance, _several(filter), _several(exclude), _several(type), decide
+            chance, _texts(filter, exclude), _several(type), decide
         )
+
+    def on_output(self, filter: str | Sequence[str], exclude: str | Sequence[str] = ()) -> None:
+        """A dump when a line of debug output has one of these texts in it."""
+        self._wants.output = _texts(filter, exclude)
 
     def on_exit(self) -> None:
         """A dump when the process ends, while its memory is still there."""
@@ -174,11 +179,11 @@ class Monitor:
 
     def _check(self) -> None:
         wants = self._wants
-        if not (wants.exceptions or wants.exits or wants.memory.is_set):
+        if not (wants.exceptions or wants.output or wants.exits or wants.memory.is_set):
             raise UsageError("nothing was said to wait for")
         if self._interval_s is not None:
             wants.interval_s = self._interval_s
-        elif wants.exceptions is None:
+        elif wants.exceptions is None and wants.output is None:
             wants.interval_s = INTERVAL_S
 
     def _session(self) -> Session:
@@ -193,11 +198,8 @@ class Monitor:
         except BaseException:
             session.__exit__()
             raise
-        if self._wants.throws:
-            _LOG.info(
-                "each exception takes 30 to 100 us more; do not kill minidumper's guardian alone "
-                "while thousands a second are thrown: the process mostly ends with it"
-            )
+        if self._wants.throws and session.watcher.advice:
+            _LOG.info("%s", session.watcher.advice)
         if self._wants.holds and platforms.dumps_itself(session.target.pid):
             _LOG.info(
                 "the process is to run createdump at a crash (DOTNET_DbgEnableMiniDump), which "
@@ -231,6 +233,10 @@ def found_process(process: int | str, *, wait_for_name: bool = False) -> int:
             said = True
         time.sleep(_NAME_POLL_S)
     return process
+
+
+def _texts(wanted: str | Sequence[str], excluded: str | Sequence[str]) -> TextFilter:
+    return TextFilter(_several(wanted), _several(excluded))
 
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..report import ExceptionInfo
-from ..watching import Verdict
+from ..watching import TextFilter, Verdict, matches
 
 FIRST_CHANCE = 1
 UNHANDLED = 2
@@ -19,38 +17,29 @@ Decide = Callable[[ExceptionInfo], bool]
 
 @dataclass(frozen=True, slots=True)
 class ExceptionCondition:
-    """Which exceptions count: one of `texts` and none of `excluded` in it, one of `types`.
+    """Which exceptions count: those whose `CODE.Type ("message")` does, of one of `types`.
 
-    `*` and `?` stand for any characters and any one, upper and lower case are the same, all else
-    is literal. Texts match anywhere in `CODE.Type ("message")`; types are whole names with their
-    namespace, of the exception's type or one that it is derived from.
+    Types are whole names with their namespace, of the exception's type or one that it is derived
+    from; `*` and `?` are allowed.
     """
 
     chance: int = UNHANDLED
-    texts: Sequence[str] = ()
-    excluded: Sequence[str] = ()
+    texts: TextFilter = field(default_factory=TextFilter)
     types: Sequence[str] = ()
     decide: Decide | None = None
 
     def verdict(self, types: Sequence[str]) -> Verdict:
         """Whether exceptions of a type count; `types` are its name and those of its bases."""
-        if self.types and not any(
-            _matches(wanted, name) for wanted in self.types for name in types
-        ):
+        if self.types and not any(matches(wanted, name) for wanted in self.types for name in types):
             return Verdict.DISMISSED
-        return Verdict.BY_TEXT if self.texts or self.excluded else Verdict.MATCHES
-
-    def matches_text(self, text: str) -> bool:
-        """Whether a text has what must be in it, and nothing of what must not."""
-        return (
-            not self.texts or any(_matches(f"*{wanted}*", text) for wanted in self.texts)
-        ) and not any(_matches(f"*{unwanted}*", text) for unwanted in self.excluded)
+        by_text = self.texts.texts or self.texts.excluded
+        return Verdict.BY_TEXT if by_text else Verdict.MATCHES
 
     def counts(self, exception: ExceptionInfo, types: Sequence[str]) -> bool:
         """Whether an exception counts; `types` are its type's name and those of its bases."""
         return (
             self.verdict(types) is not Verdict.DISMISSED
-            and self.matches_text(str(exception))
+            and self.texts.matches(str(exception))
             and (self.decide is None or self.decide(exception))
         )
 
@@ -82,9 +71,3 @@ class MemoryCondition:
             return False
         self._since = None
         return True
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """Whether the whole text is as the pattern says, in which only * and ? are special."""
-    expression = fnmatch.translate(pattern.replace("[", "[[]"))
-    return re.fullmatch(expression, text, re.IGNORECASE) is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import psutil
 
 from ..target import LiveTarget
-from ..watching import EventKind, Verdict, WatchEvent
+from ..watching import EventKind, TextFilter, Verdict, WatchEvent
 
 _LOOK_S = 0.1
 """Seconds between two looks for `wake()`."""
@@ -17,6 +17,10 @@ _LOOK_S = 0.1
 
 class EndWatcher:
     """A Watcher that tells `ENDED` alone."""
+
+    needs_places = False
+    tells_modules = False
+    advice = ""
 
     def __init__(self, pid: int) -> None:
         self._woken = threading.Event()
@@ -57,12 +61,16 @@ class EndWatcher:
         places: Mapping[int, int],
         *,
         show_all: bool,
-        texts: Sequence[str],
-        excluded: Sequence[str],
+        texts: TextFilter,
     ) -> None:
         """Nothing is held."""
 
-    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+    def add_rule(
+        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
+    ) -> None:
+        """Nothing is held."""
+
+    def watch_output(self, texts: TextFilter) -> None:
         """Nothing is held."""
 
     def close(self) -> None:

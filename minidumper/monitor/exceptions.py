@@ -18,6 +18,9 @@ MANAGED_CODE = "E0434352"
 NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowException")
 """What the runtime calls its own ends by: FailFast, and a stack that is full."""
 
+_RUNTIME_ENDS = (signal.SIGABRT, int(MANAGED_CODE, 16), 0x8013_1623)
+"""How the runtime ends itself; on Windows also by COR_E_FAILFAST, corerror.h."""
+
 _FAULTS = {
     signal.SIGSEGV: ("System.NullReferenceException", "System.SystemException"),
     signal.SIGFPE: (
@@ -38,15 +41,17 @@ class Described(NamedTuple):
 
     @property
     def is_managed(self) -> bool:
-        """Whether it is no signal."""
+        """Whether it is no signal, nor an exception of the system alone."""
         return self.info.code == MANAGED_CODE
 
 
 class ThrownType(NamedTuple):
-    """The names of a type and its bases, and where its objects have the message (bytes)."""
+    """The names of a type and its bases, and what else a watcher wants of it."""
 
+    method_table: int
     names: Sequence[str]
-    message_offset: int
+    message_offset: int = 0
+    slot: int = 0
 
 
 def describe_throw(planner: Planner, event: WatchEvent) -> Described:
@@ -62,22 +67,28 @@ def describe_throw(planner: Planner, event: WatchEvent) -> Described:
 
 
 def describe_signal(planner: Planner, event: WatchEvent) -> Described:
-    """A signal that ends the process: the runtime's end of an unhandled exception, or not."""
-    if event.number == signal.SIGABRT:  # so the runtime ends, whatever made it
+    """What ends the process: the runtime's end of an unhandled exception, or something else."""
+    if event.number in _RUNTIME_ENDS:  # whatever made it
         with suppress(BridgeError):  # it is told as the signal
             facts = planner.exception(tid=event.own_tid)
             if facts:
                 return Described(_managed(facts, event, chance=2), facts["types"])
-    name = signal.Signals(event.number).name
+    name = event.type or signal.Signals(event.number).name
     return Described(ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name), (name,))
 
 
 def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
     """What is thrown, for a rule about all of its kind."""
-    if not event.address:
-        return ThrownType((*_FAULTS[signal.Signals(event.method_table)], *_BASES), 0)
-    facts = planner.exception(address=event.address)
-    return ThrownType(facts.get("types", ("?",)), facts.get("message_offset", 0))
+    if event.method_table and not event.address:
+        names = _FAULTS[signal.Signals(event.method_table)]
+        return ThrownType(event.method_table, (*names, *_BASES))
+    facts = planner.exception(address=event.address, tid=0 if event.address else event.own_tid)
+    return ThrownType(
+        facts.get("method_table", event.method_table),
+        facts.get("types", ("?",)),
+        facts.get("message_offset", 0),
+        facts.get("slot", 0),
+    )
 
 
 def _managed(facts: Mapping[str, Any], event: WatchEvent, *, chance: int) -> ExceptionInfo:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 
 from .. import platforms
@@ -17,14 +15,20 @@ from ..clr.host import find_host
 from ..clr.runtime import find_runtime
 from ..errors import BridgeError
 from ..naming import output_paths
-from ..outputs import Progress
-from ..plan import DumpMode
 from ..planning import LATE_SITE, Planner
-from ..platforms.options import DumpOptions
 from ..report import CaptureReport, Moment
 from ..target import LiveTarget
-from ..watching import EVERY_THROW, RETHROW, THROW, EventKind, Verdict, Watched, Watcher, WatchEvent
-from .conditions import FIRST_CHANCE, ExceptionCondition, MemoryCondition
+from ..watching import (
+    EVERY_THROW,
+    RETHROW,
+    THROW,
+    EventKind,
+    Verdict,
+    Watched,
+    Watcher,
+    WatchEvent,
+)
+from .conditions import FIRST_CHANCE, ExceptionCondition
 from .ending import EndWatcher
 from .exceptions import (
     NEVER_THROWN,
@@ -33,6 +37,7 @@ from .exceptions import (
     describe_throw,
     describe_type,
 )
+from .wants import DumpSettings, Wants
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,50 +52,15 @@ _CORE_LIBRARY_WAIT_S = 1.0  # it is no file of its own in a bundle
 _RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
 _RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
 
-
-@dataclass(slots=True)
-class Wants:
-    """What is waited for."""
-
-    exceptions: ExceptionCondition | None = None
-    memory: MemoryCondition = field(default_factory=MemoryCondition)
-    exits: bool = False
-    shows: bool = False
-    """Whether exceptions that do not count, threads and modules are told of."""
-    interval_s: float = 0.0
-
-    @property
-    def first_chance(self) -> bool:
-        """Whether exceptions count where they are thrown."""
-        return self.exceptions is not None and self.exceptions.chance == FIRST_CHANCE
-
-    @property
-    def throws(self) -> bool:
-        """Whether exceptions are looked at where they are thrown."""
-        return self.first_chance or self.shows
-
-    @property
-    def holds(self) -> bool:
-        """Whether the process must be held at an event."""
-        return self.exceptions is not None or self.exits or self.shows
-
-
-@dataclass(frozen=True, slots=True)
-class DumpSettings:
-    """How the dumps are taken; see `write_dump`."""
-
-    modes: Sequence[DumpMode]
-    path: str | None
-    repeated: bool
-    async_copy: bool = False
-    overwrite: bool = False
-    level: int | None = None
-    dac: Sequence[Path] = ()
-    options: DumpOptions = field(default_factory=DumpOptions)
-    progress: Progress | None = None
-    falls_back: bool = True
-    launched: bool = False
-    """Whether the process is in our terminal's foreground with us."""
+_TOLD: Mapping[EventKind, Callable[[WatchEvent], str]] = {
+    EventKind.SEEN: lambda e: f'exception in thread {e.own_tid}: {e.type} ("{e.message}")',
+    EventKind.SAID: lambda e: f"output of thread {e.own_tid}: {e.message}",
+    EventKind.BEGAN: lambda e: f"thread {e.own_tid or e.tid} began",
+    EventKind.GONE: lambda e: f"thread {e.own_tid or e.tid} ended",
+    EventKind.LOADED: lambda e: f"loaded {e.message} at 0x{e.address:x}",
+    EventKind.UNLOADED: lambda e: f"unloaded {e.message}",
+}
+"""What is shown of events at which nothing is held."""
 
 
 class Session:
@@ -107,8 +77,6 @@ class Session:
         self._settings = settings
         self._capture: Capture | None = None
         self._held = False
-        self._awaits_runtime = wants.throws
-        self._awaits_exit = wants.exits
         self._modules: dict[str, int] = {}
         self._rethrow = 0
         self._look_next = 0.0
@@ -122,6 +90,10 @@ class Session:
             stack.callback(self._close_capture)
             self.watcher = self._watch()
             stack.callback(self.watcher.close)
+            self._awaits_runtime = wants.throws and self.watcher.needs_places
+            self._awaits_exit = wants.exits
+            if settings.launched:  # else while all is got ready nothing shall be held
+                self._say_what_counts()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -140,6 +112,7 @@ class Session:
         capture = self._ready(falls_back=False)  # what fails now is told at once
         capture.planner.falls_back = self._settings.falls_back
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
+        self._say_what_counts()
         if self._awaits_runtime:
             self._watch_exceptions(capture.planner)
 
@@ -152,9 +125,9 @@ class Session:
             self._awaits_exit = not self.watcher.watch_exit()
         if self._awaits_runtime:
             self._look_for_runtime()
-        elif self._wants.throws:
+        elif self._looks_for_sites:
             self._look_for_sites()
-        if self._wants.shows:
+        if self._wants.shows and not self.watcher.tells_modules:
             self._show_modules()
         if self._wants.memory.is_set:
             commit = platforms.commit_charge(self.target.pid)
@@ -215,6 +188,7 @@ class Session:
             crashes=self._wants.exceptions is not None,
             threads=self._wants.shows,
             interrupts=self._settings.launched,
+            output=self._wants.shows or self._wants.output is not None,
         )
         return platforms.watch(self.target, what, guardian=find_host().guardian)
 
@@ -238,9 +212,14 @@ class Session:
         if self._awaits_runtime or self._awaits_exit:
             recent = time.monotonic() - self._began < _RUNTIME_WAIT_S
             return _RUNTIME_POLL_S if recent else _MEMORY_POLL_S
-        if self._wants.throws and not self._sites_final:
+        if self._looks_for_sites:
             return max(0.0, self._look_next - time.monotonic())
-        return _MEMORY_POLL_S if self._wants.memory.is_set or self._wants.shows else None
+        polls = self._wants.memory.is_set or self._wants.shows
+        return _MEMORY_POLL_S if polls else None
+
+    @property
+    def _looks_for_sites(self) -> bool:
+        return self._wants.throws and self.watcher.needs_places and not self._sites_final
 
     def _judge(self, event: WatchEvent) -> Moment | None:
         """What an event means; the thread is held where it is a moment."""
@@ -250,12 +229,8 @@ class Session:
         if event.kind is EventKind.TYPE:
             self._add_rule(event)
             return None
-        if event.kind is EventKind.SEEN:
-            self._show(f'exception in thread {event.own_tid}: {event.type} ("{event.message}")')
-            return None
-        if event.kind in (EventKind.BEGAN, EventKind.GONE):
-            end = "began" if event.kind is EventKind.BEGAN else "ended"
-            self._show(f"thread {event.own_tid or event.tid} {end}")
+        if event.kind in _TOLD:
+            self._show(_TOLD[event.kind](event))
             return None
         self._held = True
         moment = None
@@ -265,6 +240,9 @@ class Session:
             moment = Moment("exit") if self._wants.exits else None
         elif event.kind is EventKind.EXCEPTION:
             moment = self._counting(describe_throw(self._ready().planner, event))
+        elif event.kind is EventKind.OUTPUT:
+            self._show(_TOLD[EventKind.SAID](event))
+            moment = Moment("output", line=event.message)
         else:
             moment = self._signalled(event)
         if moment is None:
@@ -287,20 +265,20 @@ class Session:
             and condition.counts(info, types)
         )
         if counts or self._wants.shows:
-            what = "exception" if found.is_managed else "signal"
+            what = "exception" if found.is_managed else "crash"
             causes = "".join(f', because of {kind} ("{text}")' for kind, text in info.inner)
             self._show(f"{what} in thread {info.tid}: {info}{causes}")
         return Moment("exception" if found.is_managed else "crash", info) if counts else None
 
     def _add_rule(self, event: WatchEvent) -> None:
-        names, offset = describe_type(self._ready().planner, event)
+        method_table, names, offset, slot = describe_type(self._ready().planner, event)
         self._look_next = 0.0
         self._look_often_until = time.monotonic() + _SITES_POLL_S
         condition = self._wants.exceptions
         verdict = Verdict.DISMISSED
         if condition is not None and self._wants.first_chance:
             verdict = condition.verdict(names)
-        self.watcher.add_rule(event.method_table, verdict, names[0], offset)
+        self.watcher.add_rule(method_table, verdict, names[0], offset, slot)
 
     def _show(self, text: str) -> None:
         """Tell something that happened, with its time where all is told."""
@@ -318,6 +296,13 @@ class Session:
         for path in self._modules.keys() - modules.keys():
             self._show(f"unloaded {path}")
         self._modules = modules
+
+    def _say_what_counts(self) -> None:
+        """For watchers that need no places for it."""
+        if self._wants.output:
+            self.watcher.watch_output(self._wants.output)
+        if self._wants.throws and not self.watcher.needs_places:
+            self._set_places({})
 
     def _look_for_runtime(self) -> None:
         """Of a program that has just begun: watch it as soon as its runtime can be read."""
@@ -368,13 +353,12 @@ class Session:
             places,
             show_all=self._wants.shows,
             texts=condition.texts,
-            excluded=condition.excluded,
         )
 
     def _look_for_sites(self) -> None:
         """Watch where the runtime's own exceptions pass, too, once there has been a first one."""
         now = time.monotonic()
-        if self._sites_final or now < self._look_next:
+        if now < self._look_next:
             return
         self._look_next = now + (_SITES_SOON_S if now < self._look_often_until else _SITES_POLL_S)
         site = self._ready().planner.late_throw_site()
