@@ -200,13 +200,10 @@ class LaunchedProcess(Protocol):
         """Let it begin."""
         ...
 
-    def exit_code(self) -> int | None:
-        """How it ended, as a shell tells it: 128 and the signal for one that was killed.
-
-        None while it runs.
-        """
+    def give_up(self) -> None:
+        """End it before it has begun."""
         ...
 
     def wait(self) -> int:
-        """The exit code, when it has ended."""
+        """The exit code, when it has ended: 128 and the signal for one that was killed."""
         ...

@@ -76,16 +76,8 @@ class _DumpCommand(click.Command):
             click.echo(ctx.get_help(), err=True)
             ctx.exit(UsageError.exit_code)
         own, ctx.meta[habits.LAUNCH] = habits.split_launch(args)
-        own = habits.with_level(habits.with_chance(own))
-        try:
-            return super().parse_args(ctx, own)
-        except click.NoSuchOption as err:
-            if err.option_name == "-c":
-                raise UsageError(
-                    "there is no -c: procdump's CPU limit is not one of minidumper's triggers",
-                    hint="leave it out to take the dump at once",
-                ) from None
-            raise
+        habits.refuse_cpu_limit(own)
+        return super().parse_args(ctx, habits.with_level(habits.with_chance(own)))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, rows in (
@@ -139,6 +131,18 @@ class _DumpCommand(click.Command):
     metavar="SECONDS",
     help="Least time between two dumps, and how long a limit must hold [10; exceptions 0].",
 )
+@options.EXCEPTIONS
+@options.TEXTS
+@options.EXCLUDED
+@options.TYPES
+@options.ON_EXIT
+@options.MAX_MEMORY
+@options.MIN_MEMORY
+@options.SHOW
+@options.NO_FALLBACK
+@options.WAIT
+@options.NEW_CONSOLE
+@options.LAUNCH
 @click.option(
     "-o",
     "output",
@@ -154,17 +158,6 @@ class _DumpCommand(click.Command):
 @options.JSON
 @options.QUIET
 @options.VERBOSE
-@options.EXCEPTIONS
-@options.TEXTS
-@options.EXCLUDED
-@options.TYPES
-@options.ON_EXIT
-@options.MAX_MEMORY
-@options.MIN_MEMORY
-@options.SHOW
-@options.NO_FALLBACK
-@options.WAIT
-@options.LAUNCH
 @click.version_option(__version__, prog_name="minidumper", message="%(prog)s %(version)s")
 @click.argument("words", nargs=-1, metavar="PID|NAME [FILE|FOLDER]")
 @click.pass_context
@@ -193,6 +186,7 @@ def command(
     show: bool,
     no_fallback: bool,
     wait_for_name: bool,
+    new_console: bool,
     words: Sequence[str],
 ) -> None:
     talk.begin(quiet=quiet, verbose=verbose, results=output != STANDARD_OUTPUT)
@@ -216,11 +210,16 @@ def command(
         )
     if launch and not triggers:
         raise UsageError("-x without anything to wait for", hint=f"choose {_TRIGGERS}")
+    if new_console and not launch:
+        raise UsageError(
+            "-c is for a program that is launched", hint="minidumper -mh -e -c -x IMAGE"
+        )
     if wait_for_name and (launch or habits.is_pid(process)):
         raise UsageError("-w waits for a process by its name", hint="minidumper -mh -w NAME")
     request = Request(
         process=int(process) if habits.is_pid(process) else process,
         launch=launch,
+        new_console=new_console,
         wait_for_name=wait_for_name,
         triggers=triggers,
         fallback=not no_fallback,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -25,6 +26,23 @@ def split_launch(args: Sequence[str]) -> tuple[list[str], list[str]]:
     if not own[at + 1 :]:
         raise UsageError("-x needs a program", hint="minidumper -mh -e -x IMAGE [ARGS...]")
     return own[:at], own[at + 1 :]
+
+
+def refuse_cpu_limit(args: Sequence[str]) -> None:
+    """-c takes no value.
+
+    Raises:
+        UsageError: it is given procdump's.
+    """
+    for word, following in itertools.pairwise(args):
+        if word == "--":
+            return
+        if word in ("-c", "-cl") and following.isdecimal():
+            raise UsageError(
+                f"-c is no CPU limit, as procdump's {word} {following} is: that is not one of "
+                "minidumper's triggers",
+                hint="leave it out; with -x, -c alone gives the program a console of its own",
+            )
 
 
 def with_chance(args: Sequence[str]) -> list[str]:

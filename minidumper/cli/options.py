@@ -91,6 +91,13 @@ NO_FALLBACK = click.option(
 WAIT = click.option(
     "-w", "wait_for_name", is_flag=True, help="Wait for a process of that name to begin."
 )
+NEW_CONSOLE = click.option(
+    "-c",
+    "new_console",
+    is_flag=True,
+    help="Launch it in a console of its own; on Linux in a session and on a pseudo terminal of its "
+    "own, which is shown here.",
+)
 # Taken out before click reads the words: all that follows it is the program's own.
 LAUNCH = click.option(
     "-x",

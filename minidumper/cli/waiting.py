@@ -40,6 +40,7 @@ class Request:
 
     process: int | str
     launch: Sequence[str]
+    new_console: bool
     wait_for_name: bool
     triggers: Triggers
     fallback: bool
@@ -93,6 +94,7 @@ def _monitor(request: Request) -> Monitor:
         request.modes,
         request.place,
         launch=request.launch,
+        new_console=request.new_console,
         wait_for_name=request.wait_for_name,
         count=request.count,
         interval_s=request.interval_s,

@@ -49,6 +49,7 @@ class Monitor:
         path: str | None = None,
         *,
         launch: Sequence[str] = (),
+        new_console: bool = False,
         wait_for_name: bool = False,
         count: int = 1,
         interval_s: float | None = None,
@@ -63,7 +64,8 @@ class Monitor:
     ) -> None:
         """Choose a process by pid or name, or a command to launch; see `write_dump` for the rest.
 
-        `wait_for_name` waits for a process of that name to begin. `count` dumps are taken,
+        `new_console` launches it in a console of its own. `wait_for_name` waits for a process of
+        that name to begin. `count` dumps are taken,
         `interval_s` seconds apart at least (default 10, for exceptions 0); so long a memory limit
         has to hold, too. With `fallback` a dump is taken with all private memory of the process
         where the CLR side fails (its DAC crashes or hangs on a dying process). `show` logs every
@@ -75,6 +77,7 @@ class Monitor:
         """The program that was launched."""
         self._process = process
         self._launch = tuple(launch)
+        self._new_console = new_console
         self._wait_for_name = wait_for_name
         self._count = count
         self._interval_s = interval_s
@@ -92,6 +95,7 @@ class Monitor:
             progress=progress,
             falls_back=fallback,
             launched=bool(launch),
+            shares_terminal=bool(launch) and not new_console,
         )
         self._wants = Wants(shows=show)
         self._stopped = False
@@ -209,8 +213,12 @@ class Monitor:
         return session
 
     def _launched_session(self) -> Session:
-        self.launched = platforms.launch(self._launch)
-        session = Session(self.launched.pid, self._wants, self._settings)
+        self.launched = platforms.launch(self._launch, new_console=self._new_console)
+        try:
+            session = Session(self.launched.pid, self._wants, self._settings)
+        except BaseException:
+            self.launched.give_up()
+            raise
         self.launched.go()
         return session
 

@@ -187,7 +187,7 @@ class Session:
             exits=self._wants.exits,
             crashes=self._wants.exceptions is not None,
             threads=self._wants.shows,
-            interrupts=self._settings.launched,
+            interrupts=self._settings.shares_terminal,
             output=self._wants.shows or self._wants.output is not None,
         )
         return platforms.watch(self.target, what, guardian=find_host().guardian)

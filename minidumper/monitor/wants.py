@@ -56,4 +56,6 @@ class DumpSettings:
     progress: Progress | None = None
     falls_back: bool = True
     launched: bool = False
-    """Whether the process is in our terminal's foreground with us."""
+    """Whether the process waits for us to let it begin."""
+    shares_terminal: bool = False
+    """Whether it is in our terminal's foreground with us."""

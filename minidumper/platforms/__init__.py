@@ -183,8 +183,10 @@ def watch(target: LiveTarget, what: Watched, *, guardian: Sequence[str | Path]) 
     raise CaptureError("minidumper does not wait for exceptions and exits here yet", stage="watch")
 
 
-def launch(command: Sequence[str]) -> LaunchedProcess:
+def launch(command: Sequence[str], *, new_console: bool) -> LaunchedProcess:
     """Start a program that waits for `go()` before its first instruction.
+
+    `new_console` gives it one of its own, on Linux a session and a pseudo terminal.
 
     Raises:
         TargetNotFoundError: there is no such program.
@@ -192,7 +194,7 @@ def launch(command: Sequence[str]) -> LaunchedProcess:
     if sys.platform == "linux":
         from .linux.waiting import Launched
 
-        return Launched(command)
+        return Launched(command, new_console=new_console)
     raise CaptureError("minidumper does not launch programs here yet", stage="launch")
 
 

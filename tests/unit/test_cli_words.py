@@ -97,9 +97,10 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
     options = ("-mm", "-mh", "-ma", "--async", "--overwrite", "--dac", "--compress")
     for word in (*options, "verify FILE", "unpack FILE.zst", "strip FULL", "demo"):
         assert word in text
-    for word in (" -e", " -t ", " -x", " -w", " -f ", "-fx", "--type", "--maxmem"):
+    for word in (" -e", " -t ", " -x", " -c ", " -w", " -f ", "-fx", "--type", "--maxmem"):
         assert word in text
-    assert " -c" not in text
+    assert text.index("-s SECONDS") < text.index("-e [1|2]") < text.index("-x IMAGE")
+    assert text.index("-x IMAGE") < text.index("-o FILE")
 
 
 def test_version(run: Any) -> None:
@@ -126,8 +127,9 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-mh 42 a.dmp b c", "surplus words: b c", "a process and a file"),
         ("-m 800 42", "there is no mode 800: -m takes m, h or a", "choose -mm"),
         ("-ml 100 42", "there is no mode l: -m takes m, h or a", "choose -mm"),
-        ("-mh -c 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
-        ("-mh -cl 80 42", "there is no -c: procdump's CPU limit", "leave it out"),
+        ("-mh -c 80 42", "-c is no CPU limit, as procdump's -c 80 is", "leave it out"),
+        ("-mh -cl 80 42", "-c is no CPU limit, as procdump's -cl 80 is", "leave it out"),
+        ("-mh -t -c MyApp", "-c is for a program that is launched", "-c -x IMAGE"),
         ("-mh -e 2", "-e took 2 for the kind of exceptions", "-e 2 PID, or for process 2: -e -- 2"),
         ("-mh -e 1", "-e took 1 for the kind of exceptions", "-e 1 PID, or for process 1: -e -- 1"),
         ("-mh -f x 42", "-f, -fx and --type choose among exceptions", "with -e"),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from ...errors import TargetExitedError, TargetNotFoundError
 from .backend import restore_oom_score
+from .console import Console
 from .procfs import parse_status
 
-# The shell stops itself, and is seized before it becomes the program. What it would say of a
-# program that does not start is said by us.
-_STOP_FIRST = 'kill -STOP $$; exec "$@"'
+_LOG = logging.getLogger(__name__)
+
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_GATE = 3
+# The shell is seized before it becomes the program. It waits at a pipe, which ends if we die before
+# that: then so does it.
+_BEGIN_WHEN_TOLD = f'read _ <&{_GATE} || exit; exec {_GATE}<&-; exec "$@"'
 
 
 def commit_charge(pid: int) -> int:
@@ -43,8 +50,8 @@ def dumps_itself(pid: int) -> bool:
 class Launched:
     """A program that waits for `go()` before its first instruction."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Start it, stopped.
+    def __init__(self, command: Sequence[str], *, new_console: bool) -> None:
+        """Start it; with `new_console` in a session and on a pseudo terminal of its own.
 
         Raises:
             TargetNotFoundError: there is no such program.
@@ -55,21 +62,50 @@ class Launched:
                 name=command[0],
                 hint="give its path, or see what PATH has",
             )
-        self._process = subprocess.Popen(["/bin/sh", "-c", _STOP_FIRST, "sh", *command])
-        self.pid = self._process.pid
+        self._console = Console() if new_console else None
+        gate, self._gate = os.pipe()
+        try:
+            self.pid = os.posix_spawn(
+                "/bin/sh",
+                ["sh", "-c", _BEGIN_WHEN_TOLD, "sh", *command],
+                os.environ,
+                file_actions=[
+                    *_standard_files(self._console),
+                    (os.POSIX_SPAWN_DUP2, gate, _GATE),
+                ],
+                setsid=new_console,
+                setsigdef=_IGNORED_BY_PYTHON,
+            )
+        finally:
+            os.close(gate)
+            if self._console:
+                self._console.hand_over()
+        self._process = psutil.Process(self.pid)
         restore_oom_score(self.pid)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if self._console:
+            _LOG.info("process %d has the terminal %s", self.pid, self._console.path)
 
     def go(self) -> None:
         """Let it begin."""
-        os.kill(self.pid, signal.SIGCONT)
+        os.write(self._gate, b"\n")
+        os.close(self._gate)
 
-    def exit_code(self) -> int | None:
-        """How it ended, as a shell tells it; None while it runs."""
-        code = self._process.poll()
-        return code if code is None or code >= 0 else 128 - code
+    def give_up(self) -> None:
+        """End it before it has begun."""
+        os.close(self._gate)
+        self._process.wait()
 
     def wait(self) -> int:
         """The exit code, when it has ended."""
-        code = self._process.wait()
+        code: int = self._process.wait()
+        if self._console:
+            self._console.await_last_words()
         return code if code >= 0 else 128 - code
+
+
+def _standard_files(console: Console | None) -> list[tuple[int | str, ...]]:
+    """A session's leader has for its own the first terminal that it opens: tty_ioctl(4)."""
+    if console is None:
+        return []
+    opens = (os.POSIX_SPAWN_OPEN, 0, console.path, os.O_RDWR, 0)
+    return [opens, *((os.POSIX_SPAWN_DUP2, 0, other) for other in (1, 2))]
