@@ -65,6 +65,7 @@ internal struct ThreadData
 {
     [FieldOffset(4)] public uint OsId;
     [FieldOffset(64)] public ulong FirstNestedException;
+    [FieldOffset(88)] public ulong LastThrownHandle;
 }
 
 /// <summary>DacpTieredVersionData.</summary>

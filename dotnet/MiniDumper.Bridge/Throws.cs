@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Microsoft.Diagnostics.Runtime;
 
@@ -9,6 +10,9 @@ namespace MiniDumper.Bridge;
 internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime runtime)
 {
     private const int MaxInner = 64;
+
+    /// <summary>Bytes of a Thread that are searched; 10.0 has some 1,500.</summary>
+    private const int ThreadSize = 4096;
 
     /// <summary>The runtime's helpers are aligned (ALIGN of its assembler sources).</summary>
     private const int HelperAlignment = 16;
@@ -20,10 +24,14 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
     public Answer Describe(ulong address, uint threadId)
     {
         Flush();
-        ClrException? exception = address != 0
-            ? Exception(address)
-            : Thread(threadId)?.CurrentException;
-        return new Answer(Facts.Write(json => Write(json, exception)), []);
+        ClrThread? thread = address == 0 ? Thread(threadId) : null;
+        ClrException? exception = address != 0 ? Exception(address) : thread?.CurrentException;
+        return new Answer(Facts.Write(json =>
+        {
+            Write(json, exception);
+            if (thread is not null && exception is not null)
+                json.WriteNumber("slot", Slot(thread));
+        }), []);
     }
 
     /// <summary>
@@ -110,6 +118,23 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
 
     private ClrException? Exception(ulong address) =>
         runtime.Heap.GetObject(address) is { IsException: true } thrown ? thrown.AsException() : null;
+
+    /// <summary>
+    /// Where a thread keeps the handle of what it threw last: the field that has its value; 0 where that cannot
+    /// be told.
+    /// </summary>
+    private ulong Slot(ClrThread thread)
+    {
+        if (!sos.Thread(thread.Address, out ThreadData data) || data.LastThrownHandle == 0)
+            return 0;
+
+        byte[] bytes = new byte[ThreadSize];
+        int size = reader.Read(thread.Address, bytes);
+        ReadOnlySpan<ulong> fields = MemoryMarshal.Cast<byte, ulong>(bytes.AsSpan(0, size & ~7));
+        int at = fields.IndexOf(data.LastThrownHandle);
+        bool single = at >= 0 && at == fields.LastIndexOf(data.LastThrownHandle);
+        return single ? thread.Address + ((ulong)at * sizeof(ulong)) : 0;
+    }
 
     private ClrThread? Thread(uint id)
     {

@@ -180,7 +180,13 @@ def watch(target: LiveTarget, what: Watched, *, guardian: Sequence[str | Path]) 
             watcher.close()
             raise
         return watcher
-    raise CaptureError("minidumper does not wait for exceptions and exits here yet", stage="watch")
+    if sys.platform == "win32":
+        from .windows.process import WindowsProcess
+        from .windows.watcher import DebugWatcher
+
+        assert isinstance(target, WindowsProcess)
+        return DebugWatcher(target, what)
+    raise _unsupported()
 
 
 def launch(command: Sequence[str], *, new_console: bool) -> LaunchedProcess:

@@ -20,7 +20,6 @@ DECLARED = {
 PROGRAM = Path(__file__).with_name("win32_layout.c")
 COMPILER = "x86_64-w64-mingw32-gcc"
 OTHERWISE_CALLED = {
-    "DEBUG_EVENT": {"u.hFile": "u.LoadDll.hFile"},
     "TOKEN_PRIVILEGES": {
         "LuidLow": "Privileges[0].Luid.LowPart",
         "LuidHigh": "Privileges[0].Luid.HighPart",

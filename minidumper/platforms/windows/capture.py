@@ -16,7 +16,7 @@ from ...errors import (
     MemoryFaultError,
     TargetExitedError,
 )
-from ...formats.minidump import OWN_STREAM, MinidumpStreams, Stream
+from ...formats.minidump import OWN_STREAM, ExceptionInfo, MinidumpStreams, Stream
 from ...formats.minidump_reader import read_minidump
 from ...formats.minidump_writer import MinidumpLayout, layout
 from ...plan import CaptureWarning, DumpPlan
@@ -63,6 +63,8 @@ class MinidumpImage:
         plan: DumpPlan,
         regions: Sequence[VmRegion],
         threads: Sequence[ThreadInfo],
+        *,
+        exception: ExceptionInfo | None = None,
     ) -> None:
         self.warnings: list[CaptureWarning] = []
         self.file_size = 0
@@ -71,6 +73,7 @@ class MinidumpImage:
         """Bytes of memory to copy."""
         self._process = process
         self._options = process.options
+        self._exception = process.options.exception or exception
         self._plan = plan
         self._regions = regions
         self._threads = threads
@@ -200,7 +203,7 @@ class MinidumpImage:
         # JSON, which allows the spaces.
         own = json.dumps(self._first_word()).encode().ljust(_SPARE)
         streams = StreamArguments([*arguments.streams(options), (OWN_STREAM, own)])
-        exception = ExceptionArguments(options.exception) if options.exception else None
+        exception = ExceptionArguments(self._exception) if self._exception else None
         dbghelp.write_dump(
             options.dbghelp,
             self._process.handle,
@@ -229,7 +232,7 @@ class MinidumpImage:
             collect_streams(self._process, self._threads, self._regions),
             comment=self._options.comment,
             user_streams=self._options.user_streams,
-            exception=self._options.exception,
+            exception=self._exception,
             own=self._first_word(),
         )
         plan = layout(streams, self._ranges, timestamp=int(time.time()), spare=_SPARE)

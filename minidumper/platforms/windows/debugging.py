@@ -12,6 +12,7 @@ from ...errors import (
     StopTimeoutError,
     TargetExitedError,
 )
+from ...formats.minidump import ExceptionInfo
 from . import debugapi, win32
 
 STOP_TIMEOUT_MS = 10_000
@@ -24,12 +25,24 @@ class Hold:
     The system counts debugging by thread, so one thread of ours makes all the calls.
     """
 
+    held: ExceptionInfo | None = None
+    """It holds at no exception."""
+
     def __init__(self, pid: int, handle: int) -> None:
         self._pid = pid
         self._handle = handle
         self._thread = ThreadPoolExecutor(1, "minidumper-debugger")
+
+    def stop(self) -> None:
+        """Hold all threads.
+
+        Raises:
+            AccessDeniedError, AlreadyTracedError: the system forbids it.
+            TargetExitedError: the process ended meanwhile.
+            StopTimeoutError: it did not stop in time.
+        """
         try:
-            self._thread.submit(self._attach).result()
+            self._thread.submit(self._stop).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -44,14 +57,8 @@ class Hold:
         finally:
             self._thread.shutdown()
 
-    def _attach(self) -> None:
-        # Connected first: then "do not kill it when we exit" holds from the first moment on.
-        debugapi.DbgUiConnectToDbg()
-        debugapi.DebugSetProcessKillOnExit(False)
-        try:
-            debugapi.DebugActiveProcess(self._pid)
-        except NativeCallError as err:
-            raise self._refused(err) from err
+    def _stop(self) -> None:
+        attach(self._pid, self._handle)
         event = debugapi.DEBUG_EVENT()
         try:
             # It comes before the break-in thread runs, which would block in a process that hangs
@@ -65,27 +72,50 @@ class Hold:
                 f"process {self._pid} did not stop within {STOP_TIMEOUT_MS / 1000:.0f} s",
                 stage="stop",
             ) from err
-        if event.dwDebugEventCode == debugapi.CREATE_PROCESS_DEBUG_EVENT and event.u.hFile:
-            win32.CloseHandle(event.u.hFile)
+        created = event.dwDebugEventCode == debugapi.CREATE_PROCESS_DEBUG_EVENT
+        if created and event.u.CreateProcessInfo.hFile:
+            win32.CloseHandle(event.u.CreateProcessInfo.hFile)
 
-    def _refused(self, err: NativeCallError) -> Exception:
-        if has_exited(self._handle):
-            return TargetExitedError(f"process {self._pid} ended", pid=self._pid)
-        if is_debugged(self._handle):
-            return AlreadyTracedError(
-                f"another debugger holds process {self._pid}",
-                tracer_pid=0,
-                pid=self._pid,
-                hint="end that debugger",
-            )
-        if err.code == win32.ERROR_ACCESS_DENIED:
-            return AccessDeniedError(
-                f"process {self._pid} cannot be stopped: access denied",
-                gate="user",
-                pid=self._pid,
-                hint="run as administrator",
-            )
-        return err
+
+def attach(pid: int, handle: int) -> None:
+    """Make the calling thread the debugger of a process, which outlives us.
+
+    Raises:
+        AccessDeniedError, AlreadyTracedError: the system forbids it.
+        TargetExitedError: the process ended meanwhile.
+    """
+    outlived()
+    try:
+        debugapi.DebugActiveProcess(pid)
+    except NativeCallError as err:
+        raise _refused(pid, handle, err) from err
+
+
+def outlived() -> None:
+    """Have what the calling thread debugs from now on outlive it."""
+    # Connected first: then it holds from the first moment on.
+    debugapi.DbgUiConnectToDbg()
+    debugapi.DebugSetProcessKillOnExit(False)
+
+
+def _refused(pid: int, handle: int, err: NativeCallError) -> Exception:
+    if has_exited(handle):
+        return TargetExitedError(f"process {pid} ended", pid=pid)
+    if is_debugged(handle):
+        return AlreadyTracedError(
+            f"another debugger holds process {pid}",
+            tracer_pid=0,
+            pid=pid,
+            hint="end that debugger",
+        )
+    if err.code == win32.ERROR_ACCESS_DENIED:
+        return AccessDeniedError(
+            f"process {pid} cannot be stopped: access denied",
+            gate="user",
+            pid=pid,
+            hint="run as administrator",
+        )
+    return err
 
 
 def is_debugged(handle: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import POINTER, Structure, c_int32, c_uint8, c_uint32, c_uint64, c_void_p, c_wchar_p
 
-from .win32 import BOOL, DWORD, HANDLE, Function
+from .win32 import BOOL, DWORD, HANDLE, Function, Plain
 
 # fileapi.h, winnt.h
 GENERIC_READ = 0x8000_0000
@@ -58,6 +58,9 @@ CreateFileW = Function(
     DWORD,
     DWORD,
     HANDLE,
+)
+GetFinalPathNameByHandleW = Plain(
+    "kernel32", "GetFinalPathNameByHandleW", DWORD, HANDLE, c_wchar_p, DWORD, DWORD
 )
 SetFileInformationByHandle = Function(
     "kernel32", "SetFileInformationByHandle", BOOL, HANDLE, c_uint32, c_void_p, DWORD

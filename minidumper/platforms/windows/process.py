@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_int32, c_void_p, sizeof
 from operator import attrgetter
+from typing import Protocol
 
 from ...dbghelp import CONTEXT, HOST_BITS, wide_string
 from ...errors import (
@@ -18,7 +19,7 @@ from ...errors import (
     TargetExitedError,
     TargetNotFoundError,
 )
-from ...formats.minidump import file_version
+from ...formats import minidump
 from ...formats.peimage import read_pe
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
@@ -39,6 +40,23 @@ _ACCESS = (
 )
 
 
+class Keeper(Protocol):
+    """Who holds the process's threads."""
+
+    @property
+    def held(self) -> minidump.ExceptionInfo | None:
+        """The exception that they are held at, without registers."""
+        ...
+
+    def stop(self) -> None:
+        """Hold all threads."""
+        ...
+
+    def release(self) -> None:
+        """Let them run."""
+        ...
+
+
 class WindowsProcess:
     """A process that runs, or is held by us; close it after use."""
 
@@ -54,7 +72,9 @@ class WindowsProcess:
         self.options = DumpOptions()
         self.warnings: list[CaptureWarning] = []
         self.handle = _open(pid)
-        self._hold: Hold | None = None
+        self.keeper: Keeper | None = None
+        """Who holds the threads when they are to stop; None for ourselves."""
+        self._hold: Keeper | None = None
         self._images: dict[toolhelp.Module, ModuleInfo] = {}
         try:
             self._check_bitness()
@@ -126,11 +146,13 @@ class WindowsProcess:
             StopTimeoutError: it did not stop in time.
         """
         self.warnings = []
-        self._hold = Hold(self.pid, self.handle)
+        hold = self.keeper or Hold(self.pid, self.handle)
+        hold.stop()
+        self._hold = hold
         try:
             yield
         finally:
-            hold, self._hold = self._hold, None
+            self._hold = None
             hold.release()
 
     def regions(self) -> list[VmRegion]:
@@ -186,7 +208,11 @@ class WindowsProcess:
         exception: ExceptionInfo | None = None,
     ) -> MinidumpImage:
         """Prepare a minidump; only inside `stopped()`."""
-        return MinidumpImage(self, plan, regions, threads)
+        held = self._hold.held if self._hold else None
+        contexts = {thread.tid: thread.context for thread in threads}
+        if held and held.tid in contexts:
+            held = held._replace(context=contexts[held.tid])
+        return MinidumpImage(self, plan, regions, threads, exception=held)
 
     def _image(self, module: toolhelp.Module) -> ModuleInfo:
         path, base, end = module
@@ -194,7 +220,7 @@ class WindowsProcess:
             image = read_pe(self.memory.read, base)
         except MemoryFaultError:
             image = None
-        version = file_version(fixed_file_info(path))
+        version = minidump.file_version(fixed_file_info(path))
         return ModuleInfo(path, base, end, image.build_id if image else "", version)
 
     def _check_bitness(self) -> None:

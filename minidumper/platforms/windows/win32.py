@@ -35,7 +35,10 @@ ERROR_SEM_TIMEOUT = 121
 ERROR_NOT_ALL_ASSIGNED = 1300
 
 # https://learn.microsoft.com/windows/win32/procthread/process-security-and-access-rights
+PROCESS_CREATE_THREAD = 0x0002
+PROCESS_VM_OPERATION = 0x0008
 PROCESS_VM_READ = 0x0010
+PROCESS_VM_WRITE = 0x0020
 PROCESS_DUP_HANDLE = 0x0040
 PROCESS_QUERY_INFORMATION = 0x0400
 SYNCHRONIZE = 0x0010_0000
@@ -210,6 +213,11 @@ class Function:
     def exists(self) -> bool:
         """Whether this system has the function."""
         return hasattr(library(f"{self._dll}.dll", _LOAD_LIBRARY_SEARCH_SYSTEM32), self._name)
+
+    @cached_property
+    def address(self) -> int:
+        """Where the function is, in each process: system DLLs lie at one place in all of them."""
+        return ctypes.cast(self._call, c_void_p).value or 0
 
     @cached_property
     def _call(self) -> Any:
