@@ -6,12 +6,16 @@ https://learn.microsoft.com/windows-hardware/drivers/debugger/debugger-engine-re
 from __future__ import annotations
 
 import ctypes
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int32, c_uint32, c_void_p
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from .programs import DEBUGGERS
 
 _CLIENT = uuid.UUID("27fe5639-8407-4f47-8364-ee118fb08ac8")
 _CONTROL = uuid.UUID("5182e668-105e-416e-ad92-24ef800424ba")
@@ -67,10 +71,18 @@ class Debugger:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
 
+@cache
+def load() -> Any:
+    """The engine's library, which makes a window: for the first one Wine starts its explorer."""
+    vars(ctypes)["WinDLL"]("user32").GetDesktopWindow()
+    path = os.path.join(os.environ[DEBUGGERS], "dbgeng.dll")
+    return vars(ctypes)["WinDLL"](path, winmode=_WITH_ALTERED_SEARCH_PATH)
+
+
 @contextmanager
-def opened(engine: Path, dump: Path, log: Path) -> Iterator[Debugger]:
-    """A dump in the engine of that path; `log` is a file for its output."""
-    library = vars(ctypes)["WinDLL"](str(engine), winmode=_WITH_ALTERED_SEARCH_PATH)
+def opened(dump: Path, log: Path) -> Iterator[Debugger]:
+    """A dump in the engine; `log` is a file for its output."""
+    library = load()
     pointer = c_void_p()
     status = library.DebugCreate(_CLIENT.bytes_le, byref(pointer))
     assert status == 0, f"DebugCreate: 0x{status & 0xFFFFFFFF:08x}"

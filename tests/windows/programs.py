@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from tests.support import oracle
 from tests.support.targets import Running
 
 DEBUGGERS = "MINIDUMPER_TEST_DEBUGGERS"
 """The environment's name of the folder with Microsoft's debugger libraries."""
 DOTNET = "MINIDUMPER_TEST_DOTNET"
 """The environment's name of the path of dotnet.exe."""
+ORACLE_DEADLINE_S = 120.0
 TARGETS = "MINIDUMPER_TEST_TARGETS"
 """The environment's name of the folder with the built test programs."""
 
@@ -35,6 +38,23 @@ def running(program: str = "GcHeap", *args: str) -> Iterator[Running]:
         yield target
     finally:
         target.end()
+
+
+def sections(dump: str, *names: str) -> oracle.Sections:
+    """What ClrMD reads, nothing from the disk but the DAC: those sections, or all."""
+    program = Path(os.environ[TARGETS], "Oracle", "release", "Oracle.dll")
+    (dac,) = Path(os.environ[DOTNET]).parent.glob("shared/Microsoft.NETCore.App/*/mscordaccore.dll")
+    done = subprocess.run(
+        [
+            *(os.environ[DOTNET], "exec", program, "dump", dump, dac),
+            *(("--sections", ",".join(names)) if names else ()),
+        ],
+        capture_output=True,
+        timeout=ORACLE_DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return oracle.parsed(done.stdout.decode())
 
 
 @contextmanager

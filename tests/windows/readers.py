@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +13,14 @@ from minidumper.capture import Capture
 from minidumper.plan import DumpMode
 from minidumper.platforms.options import DumpOptions
 from minidumper.report import CaptureReport
-from minidumper.stripping import StripReport, strip
+from minidumper.stripping import strip
 from tests.support import oracle
 
 from . import dbgeng
-from .programs import DEBUGGERS, DOTNET, TARGETS, running
+from .programs import running, sections
 
 NATIVE_MB = 100
 THREADS = 3
-ORACLE_DEADLINE_S = 120.0
 
 
 class Dumps(NamedTuple):
@@ -36,7 +31,12 @@ class Dumps(NamedTuple):
     full: CaptureReport
     async_heap: CaptureReport
     native_heap: CaptureReport
-    runtime: Path
+
+
+@pytest.fixture(scope="module")
+def engine() -> None:
+    """What it starts stays."""
+    dbgeng.load()
 
 
 @pytest.fixture(scope="module")
@@ -54,32 +54,12 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Dumps:
             vars(target)["options"] = DumpOptions(writer="native")
             (native,) = capture.write([str(folder / "native.dmp")])
         assert program.alive()
-        (runtime,) = [m.path for m in target.modules() if m.path.endswith("coreclr.dll")]
     minimal, heap, full = reports
-    return Dumps(minimal, heap, full, copied, native, Path(runtime).parent)
-
-
-def read(
-    report: CaptureReport | StripReport, dumps: Dumps, names: Sequence[str]
-) -> oracle.Sections:
-    """What ClrMD reads, nothing from the disk but the DAC: those sections, or all."""
-    program = Path(os.environ[TARGETS], "Oracle", "release", "Oracle.dll")
-    done = subprocess.run(
-        [
-            *(os.environ[DOTNET], "exec", program),
-            *("dump", report.path, dumps.runtime / "mscordaccore.dll"),
-            *(("--sections", ",".join(names)) if names else ()),
-        ],
-        capture_output=True,
-        timeout=ORACLE_DEADLINE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return oracle.parsed(done.stdout.decode())
+    return Dumps(minimal, heap, full, copied, native)
 
 
 def test_a_heap_dump_reads_as_the_full_dump(dumps: Dumps) -> None:
-    expected, found = read(dumps.full, dumps, ()), read(dumps.heap, dumps, ())
+    expected, found = sections(dumps.full.path), sections(dumps.heap.path)
     assert oracle.differences(expected, found) == {}
     assert found["nameless-types"] == []
     assert all(found[name] for name in ("segments", "objects", "stacks", "threads"))
@@ -89,18 +69,18 @@ def test_a_heap_dump_reads_as_the_full_dump(dumps: Dumps) -> None:
 def test_a_full_dump_stripped_reads_as_before(dumps: Dumps, tmp_path: Path) -> None:
     small = strip(dumps.full.path, str(tmp_path / "small.dmp"))
     assert small.disk_size < dumps.full.disk_size - NATIVE_MB * 2**20
-    assert oracle.differences(read(dumps.full, dumps, ()), read(small, dumps, ())) == {}
+    assert oracle.differences(sections(dumps.full.path), sections(small.path)) == {}
     assert small.warnings == ()
 
 
 def test_a_minimal_dump_has_the_stacks_of_the_full_dump(dumps: Dumps) -> None:
     names = ("threads", "stacks")
-    assert read(dumps.minimal, dumps, names) == read(dumps.full, dumps, names)
+    assert sections(dumps.minimal.path, *names) == sections(dumps.full.path, *names)
 
 
 @pytest.mark.parametrize("kind", ["async_heap", "native_heap"])
 def test_every_writer_makes_a_heap_dump_that_can_be_walked(dumps: Dumps, kind: str) -> None:
-    found = read(getattr(dumps, kind), dumps, ("nameless-types", "objects", "stacks"))
+    found = sections(getattr(dumps, kind).path, "nameless-types", "objects", "stacks")
     assert found["nameless-types"] == []
     assert found["objects"]
     assert found["stacks"]
@@ -114,19 +94,11 @@ def test_a_heap_dump_is_as_large_as_the_heap(dumps: Dumps) -> None:
     assert dumps.minimal.disk_size < 15e6
 
 
-@pytest.fixture(scope="module")
-def engine() -> Path:
-    """The debugger engine, which makes a window: for the first one Wine starts its explorer."""
-    vars(ctypes)["WinDLL"]("user32").GetDesktopWindow()
-    return Path(os.environ[DEBUGGERS], "dbgeng.dll")
-
-
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("kind", ["minimal", "heap", "full", "async_heap", "native_heap"])
-def test_the_debugger_engine_opens_it(
-    dumps: Dumps, engine: Path, kind: str, tmp_path: Path
-) -> None:
+def test_the_debugger_engine_opens_it(dumps: Dumps, kind: str, tmp_path: Path) -> None:
     report: CaptureReport = getattr(dumps, kind)
-    with dbgeng.opened(engine, Path(report.path), tmp_path / "log.txt") as debugger:
+    with dbgeng.opened(Path(report.path), tmp_path / "log.txt") as debugger:
         version = debugger.run("version")
         assert "Full memory user mini dump" in version
         assert "Free x64" in version
