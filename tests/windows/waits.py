@@ -97,8 +97,8 @@ KINDS = (
     *("rare", "rethrow", "async", "dynamic", "null", "divide"),
     *("cast", "index", "method"),
 )
-"""All but those that pass through native code of the runtime, in which Wine 8 goes round in circles:
-a type initializer's, a missing library's."""
+"""All but what passes through native code of the runtime, in which Wine 8 goes round in circles: a
+type initializer's, a missing library's."""
 
 
 def test_every_exception_is_seen_once(app: Running, tmp_path: Path) -> None:
