@@ -34,7 +34,7 @@ from minidumper.platforms.linux.procfs import parse_status
 from minidumper.platforms.linux.ptrace import Tracer
 from minidumper.platforms.linux.sigchain import fork_chain
 from minidumper.platforms.linux.sigframe import fpu_area
-from tests.support.snapshot_killer import attempt, check, command_of, die
+from tests.support.snapshot_killer import attempt, check, die, origin_of
 from tests.support.snapshots import FILTERED, Program, python, snapshot_of, subject
 
 pytestmark = pytest.mark.gate("ptrace")
@@ -179,7 +179,7 @@ def test_nothing_stays_open(program: Program) -> None:
         with snapshot_of(program.pid) as taken:
             assert os.listdir(f"/proc/{taken.child}/fd") == []
     assert len(os.listdir("/proc/self/fd")) == before
-    check(program.pid, command_of(program.pid))
+    check(program.pid, origin_of(program.pid))
 
 
 def test_a_peer_sees_at_once_what_the_target_closes() -> None:
@@ -208,7 +208,7 @@ def test_a_snapshot_is_let_go_in_time(program: Program, addresses: dict[str, int
         assert not os.path.exists(f"/proc/{taken.child}")
         with pytest.raises(CaptureError, match="held too long"):
             taken.memory.read(addresses["private"], 6)
-    check(program.pid, command_of(program.pid))
+    check(program.pid, origin_of(program.pid))
 
 
 def test_a_snapshot_that_is_killed_says_so(program: Program, addresses: dict[str, int]) -> None:
@@ -217,7 +217,7 @@ def test_a_snapshot_that_is_killed_says_so(program: Program, addresses: dict[str
         os.waitid(os.P_PID, taken.child, os.WEXITED | os.WNOWAIT)
         with pytest.raises(CaptureError, match="killed"):
             taken.memory.read(addresses["private"], 6)
-    check(program.pid, command_of(program.pid))
+    check(program.pid, origin_of(program.pid))
 
 
 def test_another_program_is_not_taken_for_the_one_that_was_prepared() -> None:
@@ -280,7 +280,7 @@ def test_a_thread_on_another_stack_is_not_sent() -> None:
     with subject("handle") as program:
         with pytest.raises(CaptureError, match="no room on its stack"), snapshot_of(program.pid):
             pass
-        check(program.pid, command_of(program.pid))
+        check(program.pid, origin_of(program.pid))
         program.finish()
 
 
@@ -291,7 +291,7 @@ def test_the_first_process_of_a_namespace_keeps_no_zombie() -> None:
             with snapshot_of(program.pid) as taken:
                 assert parent_of(taken.child) == program.pid
             assert not taken.warnings
-        check(program.pid, command_of(program.pid))
+        check(program.pid, origin_of(program.pid))
         program.finish()
 
 
@@ -322,7 +322,7 @@ def parent_of(pid: int) -> int:
 def refused(pid: int, reason: str) -> None:
     with LinuxProcess(pid) as process, pytest.raises(CaptureError, match=reason):
         snapshot.prepare_snapshot(process)
-    check(pid, command_of(pid))
+    check(pid, origin_of(pid))
 
 
 @pytest.mark.gate("gcc")
@@ -359,7 +359,7 @@ def test_a_fork_that_is_denied_is_told_and_harms_nothing(
         monkeypatch.setattr(snapshot, "check_headroom", lambda pid: None)
         with pytest.raises(CaptureError, match="denied"), snapshot_of(program.pid):
             pass
-        check(program.pid, command_of(program.pid))
+        check(program.pid, origin_of(program.pid))
         program.finish()
 
 
@@ -370,7 +370,7 @@ def test_a_limit_of_processes_that_is_near_is_refused(monkeypatch: pytest.Monkey
         monkeypatch.setattr(snapshot, "check_headroom", lambda pid: None)
         with pytest.raises(CaptureError, match="denied"), snapshot_of(program.pid):
             pass
-        check(program.pid, command_of(program.pid))
+        check(program.pid, origin_of(program.pid))
         program.finish()
 
 
@@ -382,5 +382,5 @@ def test_a_runtime_goes_on(runtime: str) -> None:
             with snapshot_of(app.pid) as taken:
                 assert app.alive()
             assert {warning.stage for warning in taken.warnings} <= {"threads"}  # those may end
-        check(app.pid, command_of(app.pid))
+        check(app.pid, origin_of(app.pid))
         assert app.ask("wrong") == "nothing"

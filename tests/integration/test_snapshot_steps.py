@@ -21,7 +21,7 @@ if sys.platform != "linux":
 
 from minidumper.platforms.linux.process import LinuxProcess
 from minidumper.platforms.linux.snapshot import prepare_snapshot
-from tests.support.snapshot_killer import DONE, ENDED, UNTOUCHED, attempt, check, command_of, send
+from tests.support.snapshot_killer import DONE, ENDED, UNTOUCHED, attempt, check, origin_of, send
 
 pytestmark = pytest.mark.gate("ptrace")
 
@@ -86,7 +86,7 @@ def test_the_target_may_be_killed_at_every_step(kinds: str) -> None:
 @pytest.mark.gate("gcc")
 def test_the_target_may_be_stopped_at_every_step() -> None:
     with snapshots.subject("input", "timed", "spin") as program:
-        command = command_of(program.pid)
+        origin = origin_of(program.pid)
         with LinuxProcess(program.pid) as process:
             gadgets = prepare_snapshot(process)
             for last in itertools.count():
@@ -94,8 +94,8 @@ def test_the_target_may_be_stopped_at_every_step() -> None:
                 assert outcome in (DONE, UNTOUCHED), last
                 if outcome == UNTOUCHED:
                     break
-                check(program.pid, command, states="T")
+                check(program.pid, origin, states="T")
                 program.process.send_signal(signal.SIGCONT)
-                check(program.pid, command)
+                check(program.pid, origin)
         assert last >= 20
         program.finish()

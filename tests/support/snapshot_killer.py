@@ -119,12 +119,15 @@ def attempt(process: LinuxProcess, gadgets: Gadgets, last: int, act: Callable[[]
     os._exit(outcome)
 
 
-def command_of(pid: int) -> bytes:
-    """The command line, by which copies of a process are told."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+def origin_of(pid: int) -> bytes:
+    """What a process has in common with its copies, and with no other run of the same program.
+
+    The auxiliary vector has addresses that the kernel chose at random for this run.
+    """
+    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "auxv"))
 
 
-def scars(pid: int, command: bytes, states: str) -> list[str]:
+def scars(pid: int, origin: bytes, states: str) -> list[str]:
     """What is not as it should be with a process that nobody traces."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -138,21 +141,21 @@ def scars(pid: int, command: bytes, states: str) -> list[str]:
             found.append(f"children {children}")
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            if int(name) != pid and command_of(int(name)) == command:
+            if int(name) != pid and origin_of(int(name)) == origin:
                 found.append(f"process {name} is left")
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 
 
-def check(pid: int, command: bytes, states: str = "RSD") -> None:
+def check(pid: int, origin: bytes, states: str = "RSD") -> None:
     """Wait until all is as it should be, each thread in one of these states of proc(5).
 
     Raises:
         SystemExit: it does not become so.
     """
     deadline = time.monotonic() + SETTLE_S
-    while found := scars(pid, command, states):
+    while found := scars(pid, origin, states):
         if time.monotonic() > deadline:
             raise SystemExit(f"process {pid}: {'; '.join(found)}")
         time.sleep(_POLL_S)
@@ -160,7 +163,7 @@ def check(pid: int, command: bytes, states: str = "RSD") -> None:
 
 def main(pid: int, rounds: int) -> None:
     """Kill at every step, so many times."""
-    command = command_of(pid)
+    origin = origin_of(pid)
     kills = 0
     with LinuxProcess(pid) as process:
         gadgets = snapshot.prepare_snapshot(process)
@@ -171,7 +174,7 @@ def main(pid: int, rounds: int) -> None:
             if outcome != UNTOUCHED:
                 raise SystemExit(f"step {last}: outcome {outcome}")
             kills += last
-            check(pid, command)
+            check(pid, origin)
     print(f"{kills} kills")
 
 
