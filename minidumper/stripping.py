@@ -14,6 +14,7 @@ from . import platforms
 from ._version import __version__
 from .dumpfile import DumpFile, open_dump
 from .errors import ClrError, UsageError
+from .images.sparse import SparseOutput
 from .naming import STANDARD_OUTPUT
 from .outputs import open_output
 from .plan import CaptureWarning, DumpMode, DumpPlan
@@ -99,7 +100,8 @@ def strip(
         plan = _plan(dump, planner, mode)
         base = planner.runtime.base if planner.runtime else 0
         image = dump.image(plan, runtime_base=base)
-        output = open_output(backend, place, stack, overwrite=overwrite)
+        # A compressed dump, and those of others, do not tell where they are zero.
+        output = SparseOutput(open_output(backend, place, stack, overwrite=overwrite))
         total = image.data_size
         try:
             image.write(dump.memory, output, (lambda n: progress(n, total)) if progress else None)

@@ -10,12 +10,10 @@ import zstandard
 
 from . import platforms
 from .errors import DumpFormatError, UsageError
+from .images.sparse import SparseOutput
 from .naming import PACKED_SUFFIX
-from .ranges import PAGE_SIZE
 
 _CHUNK = 1 << 20  # bytes read at once
-_BLOCK = 16 * PAGE_SIZE  # a hole is at least as long
-_ZEROS = bytes(_BLOCK)
 
 
 def unpack(
@@ -43,15 +41,15 @@ def unpack(
         file = open(name, "rb")  # noqa: SIM115 - closed by the next line but one
     except OSError as err:
         raise DumpFormatError(f"cannot open {name}: {err.strerror}", path=name) from err
-    with file, backend.output(place, overwrite=overwrite) as output:
+    with file, backend.output(place, overwrite=overwrite) as plain:
+        output = SparseOutput(plain)
         try:
-            end = 0
-            for offset, data in _blocks(file, progress):
-                end = offset + len(data)
-                if data != _ZEROS[: len(data)]:
-                    output.put(offset, memoryview(data))
-            if end:
-                os.ftruncate(output.descriptor, end)
+            offset = 0
+            for data in _unpacked(file):
+                output.put(offset, memoryview(data))
+                offset += len(data)
+                if progress:
+                    progress(file.tell(), os.fstat(file.fileno()).st_size)
             output.commit()
         except OSError as err:
             raise backend.output_error(err, output.path) from err
@@ -60,26 +58,6 @@ def unpack(
         except DumpFormatError as err:
             raise DumpFormatError(f"{name}: {err}", path=name) from err
         return output.path
-
-
-def _blocks(
-    file: BinaryIO, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[int, bytes]]:
-    """Offsets and bytes of blocks of the same size, but for the last."""
-    total = os.fstat(file.fileno()).st_size
-    offset = 0
-    rest = b""
-    for data in _unpacked(file):
-        rest += data
-        whole = len(rest) // _BLOCK * _BLOCK
-        for at in range(0, whole, _BLOCK):
-            yield offset + at, rest[at : at + _BLOCK]
-        offset += whole
-        rest = rest[whole:]
-        if progress:
-            progress(file.tell(), total)
-    if rest:
-        yield offset, rest
 
 
 def _unpacked(file: BinaryIO) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from minidumper import platforms
+from minidumper.capture import Capture
 from minidumper.dumpfile import open_dump
 from minidumper.errors import ClrError, UsageError
 from minidumper.plan import DumpMode
@@ -86,6 +88,25 @@ def test_it_is_the_heap_dump_that_was_not_taken(tmp_path: Path) -> None:
             "heap",
             round(full.pause_s, 6),
         )
+
+
+def test_a_compressed_dump_is_as_full_of_holes(tmp_path: Path) -> None:
+    plain, packed = str(tmp_path / "full.dmp"), str(tmp_path / "full.dmp.zst")
+    with (
+        running("GcHeap") as app,
+        platforms.open_target(app.pid) as target,
+        Capture(target, [DumpMode.FULL, DumpMode.FULL]) as capture,
+    ):
+        capture.write([plain, packed])
+    reports = [strip(full, f"{full}.small") for full in (plain, packed)]
+    first, second = (Path(report.path) for report in reports)
+    assert second.stat().st_size == reports[1].size
+    assert reports[1].disk_size <= reports[0].disk_size < reports[1].size
+    with open_dump(first) as one, open_dump(second) as other:
+        for region in one.regions():
+            assert one.memory.read(region.start, region.size) == other.memory.read(
+                region.start, region.size
+            )
 
 
 def test_what_cannot_be_stripped(tmp_path: Path) -> None:
