@@ -149,7 +149,7 @@ class Capture:
                 continue
             if done:
                 return stop
-            _LOG.info("the GC is in the middle of its work; waiting for its end")
+            _LOG.info("the GC, or a large object being made, is in the way; waiting for its end")
             busy += 1
             time.sleep(_GC_PAUSE_S * busy)
 

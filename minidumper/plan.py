@@ -59,7 +59,7 @@ class DumpPlan:
 
     @property
     def can_walk(self) -> bool:
-        """False where the GC was in the middle of its work; objects may not be walkable then."""
+        """False where the GC, or a thread with a large object, was in the middle of its work."""
         return bool(self.clr.get("can_walk", True))
 
     def by_reason(self) -> dict[Reason, int]:

@@ -45,8 +45,8 @@ _NO_CLR_SIDE = (
 """Why there is none, where the machine or the process is at fault."""
 _GC_BUSY = CaptureWarning(
     "gc",
-    "the GC was in the middle of its work: all committed GC memory is in the dump, but objects may "
-    "not be walkable",
+    "the GC was in the middle of its work, or a thread was making a large object: all committed GC "
+    "memory is in the dump, but objects may not be walkable",
 )
 _KILLED = -9  # SIGKILL, signal(7): by us, as it hung, or by the kernel, as memory ran out
 _WITHOUT_CLR = "a full dump (-ma) needs no CLR side; -v shows what that said last"

@@ -26,6 +26,9 @@ internal sealed class Collector(
     /// <summary>Seconds; there can be a hundred thousand of them.</summary>
     private const double SyncBlocksBudget = 0.005;
 
+    /// <summary>Seconds; enough for some thousand of them.</summary>
+    private const double LargeObjectsBudget = 0.005;
+
     private readonly List<string> _warnings = [];
 
     /// <summary>The last rehearsal's pages, with <see cref="Reasons.Rehearsed"/>.</summary>
@@ -219,12 +222,28 @@ internal sealed class Collector(
 
     private void DescribeHeap(Utf8JsonWriter json, ClrHeap heap)
     {
-        json.WriteBoolean("can_walk", sos.GcStructuresValid());
+        json.WriteBoolean("can_walk", sos.GcStructuresValid() && !IsMakingLargeObject(heap));
         json.WriteBoolean("server_gc", heap.IsServer);
         json.WriteBoolean("gc_regions", heap.SubHeaps.Any(subHeap => subHeap.HasRegions));
         json.WriteNumber("gc_heaps", heap.SubHeaps.Length);
         json.WriteNumber("gc_segments", heap.Segments.Length);
         json.WriteNumber("gc_bytes", heap.Segments.Aggregate(0UL, (sum, segment) => sum + segment.Length));
+    }
+
+    /// <summary>
+    /// Whether a thread was just making a large object: it belongs to the heap before it has a type, all the
+    /// time that its memory is cleared, and no reader finds what lies behind it. Small ones are made in memory
+    /// that readers know to leave out.
+    /// </summary>
+    private static bool IsMakingLargeObject(ClrHeap heap)
+    {
+        Deadline deadline = Deadline.After(LargeObjectsBudget);
+        return heap.Segments
+            .Where(segment => segment.Kind is GCSegmentKind.Large or GCSegmentKind.Pinned)
+            .OrderBy(segment => segment.Kind)
+            .SelectMany(segment => segment.EnumerateObjects())
+            .TakeWhile(_ => !deadline.Passed)
+            .Any(item => item.Type is null);
     }
 
     private static void Add(RegionBuffer found, MemoryRange range, Reasons reasons) =>

@@ -25,8 +25,10 @@ internal static class HeapStatistics
             {
                 if (++objects % ObjectsBetweenReports == 0)
                     progress?.Invoke("objects", (long)(done + item.Address - segment.Start), (long)total);
+                if (item.Type is not ClrType type)
+                    continue; // a thread was just making it
                 ref (long Count, ulong Size) row = ref CollectionsMarshal.GetValueRefOrAddDefault(
-                    totals, (item.Type!, segment.GetGeneration(item.Address)), out _);
+                    totals, (type, segment.GetGeneration(item.Address)), out _);
                 row = (row.Count + 1, row.Size + item.Size);
             }
 

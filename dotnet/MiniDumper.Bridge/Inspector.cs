@@ -94,7 +94,8 @@ internal sealed unsafe class Inspector(
                 if (!IsKnown(item.Type))
                 {
                     unknown++;
-                    Problem($"0x{item.Address:x}: an object without a type");
+                    bool unfinished = runtime.DataTarget.DataReader.ReadPointer(item.Address) == 0;
+                    Problem($"0x{item.Address:x}: an object without a type" + (unfinished ? ": a thread was just making it" : ""));
                 }
             }
 

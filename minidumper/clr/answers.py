@@ -17,8 +17,8 @@ class ClrRegions:
 
     `ranges` are page aligned, sorted and disjoint; parts of them may not be mapped. `facts` has
     `modules`, `threads` and `frames`, and unless it is a minimal one `can_walk` (False while a GC
-    works), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments` and `gc_bytes` (sum of ClrMD's
-    Segment.ObjectRange.Length).
+    works, or a thread makes a large object), `server_gc`, `gc_regions`, `gc_heaps`, `gc_segments`
+    and `gc_bytes` (sum of ClrMD's Segment.ObjectRange.Length).
     """
 
     ranges: list[ReasonedRange]

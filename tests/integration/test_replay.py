@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from minidumper.dumpfile import open_dump
 from minidumper.plan import DumpMode, DumpPlan
 from minidumper.planning import Planner
-from minidumper.ranges import Reason
+from minidumper.ranges import MemoryRange, Reason
 from minidumper.stripping import strip
 from minidumper.target import ThreadInfo, VmRegion
 from minidumper.verification import verify
-from tests.support import gates, runtimes
+from tests.support import gates, oracle, runtimes
+from tests.support.commands import minidumper
 from tests.support.dumps import dump
 from tests.support.targets import running
 
@@ -93,3 +95,24 @@ def test_what_is_left_out_is_missed(
         reasons = {item.reason for item in report.missing if item.command == command}
         assert any(told in text for text in reasons), report.missing
     assert report.problems
+
+
+def test_a_large_object_that_was_just_being_made_is_told(tmp_path: Path) -> None:
+    """It belongs to the heap while its memory is cleared, before it has a type."""
+    with running("GcHeap", args=["--large", "2"]) as app:
+        (full,) = dump(app.pid, tmp_path, [DumpMode.FULL])
+    segments = oracle.sections(Path(full.path), runtimes.dac("10.0.14"), ["segments"])["segments"]
+    (large,) = (line for line in segments if " Large " in line)
+    address = int(large.partition(" objects ")[2].partition("-")[0], 16)
+    with open_dump(full.path) as opened:
+        ((_, _, offset),) = opened.memory.parts(MemoryRange(address, address + 8))
+    with open(full.path, "r+b") as file:
+        file.seek(offset)
+        file.write(bytes(8))
+    report = strip(full.path, str(tmp_path / "small"))
+    assert [warning.stage for warning in report.warnings] == ["gc"]
+    assert "making a large object" in report.warnings[0].message
+    assert verify(report.path).problems == (
+        f"0x{address:x}: an object without a type: a thread was just making it",
+    )
+    assert minidumper("heapstat", report.path, cwd=tmp_path).returncode == 0
