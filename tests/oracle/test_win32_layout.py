@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from minidumper.platforms.windows import debugapi, fileapi, memoryapi, toolhelpapi, win32
+from minidumper.platforms.windows import (
+    debugapi,
+    fileapi,
+    memoryapi,
+    snapshotapi,
+    toolhelpapi,
+    win32,
+)
 
 DECLARED = {
     name: value
-    for module in (debugapi, fileapi, memoryapi, toolhelpapi, win32)
+    for module in (debugapi, fileapi, memoryapi, snapshotapi, toolhelpapi, win32)
     for name, value in vars(module).items()
 }
 PROGRAM = Path(__file__).with_name("win32_layout.c")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
+from minidumper.platforms.copies import COPY_LIMIT
 from minidumper.platforms.linux.process import LinuxProcess
 from minidumper.platforms.linux.snapshot import (
-    COPY_LIMIT,
     HOLD_S,
     Snapshot,
     prepare_snapshot,

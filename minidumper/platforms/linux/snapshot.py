@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,19 +18,17 @@ from typing import NoReturn
 from ...errors import CaptureError, MemoryFaultError, MiniDumperError, TargetExitedError
 from ...plan import CaptureWarning
 from ...ranges import MemoryRange, joined
-from ...target import MemoryReader, MemorySource, ThreadInfo, VmRegion
+from ...target import MemorySource, ThreadInfo, VmRegion
+from ..copies import COPY_LIMIT, Copies, SnapshotMemory
 from . import fork, procfs
 from .headroom import STAGE, check_headroom
 from .process import LinuxProcess, ProcessMemory
 from .ptrace import Tracer, is_dead
 from .sigchain import Gadgets, find_gadgets
-from .unforked import Copies, unforked
+from .unforked import unforked
 
 HOLD_S = 300.0
 """Seconds after which a snapshot is let go: it costs the target a page for each one it writes."""
-
-COPY_LIMIT = 512 << 20
-"""Bytes of shared memory that are copied while the target is stopped, at about 2 GB/s."""
 
 _C_LIBRARIES = ("libc.", "libc-", "ld-musl-")
 _FIRST_VICTIM = b"1000"  # proc_pid_oom_score_adj(5): rather than the target
@@ -131,7 +129,8 @@ class Snapshot(LinuxProcess):
             if os.listdir(f"/proc/{child}/fd"):
                 raise CaptureError("no snapshot: it would keep files open", stage=STAGE)
             spans = unforked(regions, super().regions(), process.pagemap, self.pagemap)
-            self.copies = Copies(process.memory, spans, copy_limit)
+            file = os.memfd_create("minidumper-copies", os.MFD_CLOEXEC)
+            self.copies = Copies(process.memory, spans, copy_limit, file)
         except BaseException:
             super().close()
             raise
@@ -233,52 +232,6 @@ class Snapshot(LinuxProcess):
             if not self._gone:
                 self._gone = True
                 self.warnings += _let_go(self.pid, self.child, self._gadgets)
-
-
-class SnapshotMemory:
-    """Copies where there are some, else the child's memory."""
-
-    def __init__(
-        self, child: MemoryReader, copies: Copies, check_alive: Callable[[], None]
-    ) -> None:
-        self._child = child
-        self._copies = copies
-        self._check_alive = check_alive
-
-    def read_into(self, address: int, buffer: memoryview) -> int:
-        """Fill `buffer` from `address`; returns the bytes read before the first fault.
-
-        Raises:
-            CaptureError: the snapshot is gone.
-        """
-        done = 0
-        while done < buffer.nbytes:
-            count, gap = self._copies.read_into(address + done, buffer[done:])
-            if gap:
-                count = self._child.read_into(address + done, buffer[done : done + gap])
-                if count < gap:
-                    self._check_alive()
-            done += count
-            if count < gap or not count:
-                break
-        return done
-
-    def read(self, address: int, size: int) -> bytes:
-        """Exactly `size` bytes from `address`.
-
-        Raises:
-            MemoryFaultError: not all of it can be read.
-            CaptureError: the snapshot is gone.
-        """
-        buffer = bytearray(size)
-        done = self.read_into(address, memoryview(buffer))
-        if done != size:
-            raise MemoryFaultError(
-                f"memory of the snapshot at 0x{address + done:x} cannot be read",
-                address=address,
-                size=size,
-            )
-        return bytes(buffer)
 
 
 def _let_go(pid: int, child: int, gadgets: Gadgets) -> list[CaptureWarning]:

@@ -1,17 +1,12 @@
-"""What a fork does not carry over, copied while the process is still stopped."""
+"""What a fork does not carry over."""
 
 from __future__ import annotations
 
-import mmap
-import os
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from ...plan import CaptureWarning
 from ...ranges import MemoryRange, subtract
-from ...target import MemoryReader, MemorySource, VmRegion
+from ...target import VmRegion
 from . import procfs
-from .headroom import STAGE
 
 # How the kernel names shared memory that no file on a disk holds (proc(5), shmem_overview(7)).
 _MEMORY_FILES = ("/memfd:", "/dev/zero", "/dev/shm/", "/SYSV", "/anon_hugepage", "/[aio]")
@@ -47,68 +42,3 @@ def unforked(
             present = procfs.resident_runs(pagemap, span)
             if present and not procfs.resident_runs(child_pagemap, span):
                 yield from present
-
-
-class Copies:
-    """Ranges of a process copied into memory of our own."""
-
-    def __init__(self, source: MemoryReader, ranges: Iterable[MemoryRange], limit: int) -> None:
-        """Copy `ranges`, the smallest first, up to `limit` bytes in all."""
-        self.warnings: list[CaptureWarning] = []
-        chosen, size = [], 0
-        for span in sorted(ranges, key=lambda span: span.end - span.start):
-            if size + span.size <= limit:
-                chosen.append(span)
-                size += span.size
-            else:
-                self.warnings.append(
-                    CaptureWarning(
-                        STAGE,
-                        f"{span.size} bytes of shared memory are read while the target runs on",
-                        span.start,
-                    )
-                )
-        self.descriptor = os.memfd_create("minidumper-copies", os.MFD_CLOEXEC)
-        self._rows: list[tuple[int, int, int]] = []
-        if size:
-            self._fill(source, sorted(chosen), size)
-        self._starts = [start for start, _, _ in self._rows]
-
-    def _fill(self, source: MemoryReader, ranges: Sequence[MemoryRange], size: int) -> None:
-        os.ftruncate(self.descriptor, size)
-        with mmap.mmap(self.descriptor, size) as memory, memoryview(memory) as view:
-            offset = 0
-            for start, end in ranges:
-                with view[offset : offset + end - start] as buffer:
-                    done = source.read_into(start, buffer)
-                if done:  # less than all where a file is shorter than its mapping
-                    self._rows.append((start, start + done, offset))
-                offset += end - start
-
-    @property
-    def ranges(self) -> list[MemoryRange]:
-        """What was copied, sorted."""
-        return [MemoryRange(start, end) for start, end, _ in self._rows]
-
-    @property
-    def size(self) -> int:
-        """Bytes copied."""
-        return sum(end - start for start, end, _ in self._rows)
-
-    def source(self) -> MemorySource:
-        """The copies as a file with its table."""
-        return MemorySource(self.descriptor, tuple(self._rows))
-
-    def read_into(self, address: int, buffer: memoryview) -> tuple[int, int]:
-        """Fill `buffer` from a copy: the bytes read, and where none: those up to the next copy."""
-        index = bisect_right(self._starts, address)
-        if index and address < self._rows[index - 1][1]:
-            start, end, offset = self._rows[index - 1]
-            size = min(buffer.nbytes, end - address)
-            return os.preadv(self.descriptor, [buffer[:size]], offset + address - start), 0
-        following = self._starts[index] if index < len(self._starts) else 2**64
-        return 0, min(buffer.nbytes, following - address)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        os.close(self.descriptor)

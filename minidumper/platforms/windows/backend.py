@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import byref, sizeof
+from typing import TYPE_CHECKING, cast
 
 from ...target import LiveTarget
 from . import memoryapi
 from .output import OutputFile, free_space, output_error
+from .snapshotapi import PssCaptureSnapshot
+
+if TYPE_CHECKING:
+    from .process import WindowsProcess
+    from .snapshot import WindowsSnapshot
 
 
 class WindowsBackend:
@@ -20,9 +27,13 @@ class WindowsBackend:
         """A file that appears only when it is whole."""
         return OutputFile(path, overwrite=overwrite)
 
-    def prepare_snapshot(self, target: LiveTarget) -> None:
-        """There are none yet: --async copies into memory."""
-        return
+    def prepare_snapshot(self, target: LiveTarget) -> Callable[[], WindowsSnapshot] | None:
+        """What takes a snapshot inside `stopped()`; None on a Windows that has none (Wine)."""
+        from .snapshot import WindowsSnapshot
+
+        if not PssCaptureSnapshot.exists:
+            return None
+        return lambda: WindowsSnapshot(cast("WindowsProcess", target))
 
     def free_memory(self) -> tuple[int, str]:
         """Bytes that a copy may take, and whose limit that is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..._version import __version__
@@ -16,7 +16,13 @@ from ...errors import (
     MemoryFaultError,
     TargetExitedError,
 )
-from ...formats.minidump import OWN_STREAM, ExceptionInfo, MinidumpStreams, Stream
+from ...formats.minidump import (
+    OWN_STREAM,
+    ExceptionInfo,
+    MemorySegment,
+    MinidumpStreams,
+    Stream,
+)
 from ...formats.minidump_reader import read_minidump
 from ...formats.minidump_writer import MinidumpLayout, layout
 from ...plan import CaptureWarning, DumpPlan
@@ -28,7 +34,6 @@ from .forward import ForwardSink, described
 from .memory import OwnMemory
 from .planhandler import PlanHandler
 from .sinks import FileSink, MemorySink, Sink
-from .streams import collect_streams
 
 if TYPE_CHECKING:
     from .process import WindowsProcess
@@ -80,6 +85,7 @@ class MinidumpImage:
         self._ranges = joined(plan.ranges)
         self._own = Stream(OWN_STREAM, 0, 0)
         self._native: tuple[MinidumpStreams, MinidumpLayout] | None = None
+        self._segments: Sequence[MemorySegment] = ()
 
     def copy(self, source: MemoryReader) -> MemorySink:
         """The dump in our own memory; only inside `stopped()`.
@@ -154,8 +160,10 @@ class MinidumpImage:
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
     ) -> None:
         """Write by dbghelp, and what is not as planned once more without it, in the same stop."""
-        if self._options.writer != "native":
-            problem = self._by_dbghelp(sink, progress)
+        # What a snapshot shares with the running process is put in its place afterwards.
+        only_forward = bool(self._process.copied) and isinstance(sink, ForwardSink)
+        if self._options.writer != "native" and not only_forward:
+            problem = self._by_dbghelp(sink, source, progress)
             if not problem:
                 return
             if self._process.exited:
@@ -169,7 +177,9 @@ class MinidumpImage:
         if missing:
             raise CaptureError(f"the dump lacks {described(missing)}", stage="write")
 
-    def _by_dbghelp(self, sink: Sink, progress: Progress | None) -> str:
+    def _by_dbghelp(
+        self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
+    ) -> str:
         """Why the file cannot stay as dbghelp wrote it, "" where it can."""
         callback = self._options.callback  # may leave out what it likes, and end the dump
         forward = sink if isinstance(sink, ForwardSink) else None
@@ -180,6 +190,7 @@ class MinidumpImage:
             if forward:
                 forward.finish()
             missing = [] if forward else self._missing(sink)
+            self._put_memory(sink, source, self._copied_segments(), None)
         except (CaptureError, DumpFormatError) as err:
             if callback or (forward and forward.begun):
                 raise
@@ -206,10 +217,16 @@ class MinidumpImage:
         exception = ExceptionArguments(self._exception) if self._exception else None
         dbghelp.write_dump(
             options.dbghelp,
-            self._process.handle,
+            self._process.dump_handle,
             self._process.pid,
             FLAGS,
-            PlanHandler(ranges, sink, self._within(progress), options.callback),
+            PlanHandler(
+                ranges,
+                sink,
+                self._within(progress),
+                options.callback,
+                snapshot=self._process.dump_handle != self._process.handle,
+            ),
             streams=streams.information,
             exception=exception.information if exception else None,
         )
@@ -229,7 +246,7 @@ class MinidumpImage:
         self, sink: Sink, source: MemoryReader | MemoryCopied, progress: Progress | None
     ) -> None:
         streams = dataclasses.replace(
-            collect_streams(self._process, self._threads, self._regions),
+            self._process.streams(self._threads, self._regions),
             comment=self._options.comment,
             user_streams=self._options.user_streams,
             exception=self._exception,
@@ -239,8 +256,25 @@ class MinidumpImage:
         self._native = streams, plan
         report = self._within(progress)
         sink.put(0, memoryview(plan.header))
+        self._put_memory(sink, source, plan.segments, report)
+
+    def _copied_segments(self) -> Iterator[MemorySegment]:
+        """The parts of what was written that a snapshot has copies of."""
+        for start, end, offset in self._segments:
+            for copy in self._process.copied:
+                first, last = max(start, copy.start), min(end, copy.end)
+                if first < last:
+                    yield MemorySegment(first, last, offset + first - start)
+
+    def _put_memory(
+        self,
+        sink: Sink,
+        source: MemoryReader | MemoryCopied,
+        segments: Iterable[MemorySegment],
+        report: Progress | None,
+    ) -> None:
         buffer = memoryview(bytearray(_CHUNK))
-        for start, end, offset in plan.segments:
+        for start, end, offset in segments:
             for address in range(start, end, _CHUNK):
                 part = buffer[: min(_CHUNK, end - address)]
                 self._fill(source, address, part)
@@ -276,6 +310,7 @@ class MinidumpImage:
         """
         with sink.reader() as file:
             dump = read_minidump(file)
+        self._segments = dump.segments
         if isinstance(sink, MemorySink):
             sink.segments = dump.segments
         own = next((stream for stream in dump.directory if stream.type == OWN_STREAM), None)

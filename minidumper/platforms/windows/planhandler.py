@@ -36,8 +36,14 @@ class PlanHandler(CallbackHandler):
         sink: Sink,
         progress: Callable[[int], None] | None = None,
         user: CallbackHandler | None = None,
+        *,
+        snapshot: bool = False,
     ) -> None:
-        """`ranges` are page aligned, sorted and disjoint; dbghelp writes wrong ones otherwise."""
+        """`ranges` are page aligned, sorted and disjoint; dbghelp writes wrong ones otherwise.
+
+        `snapshot` tells that it is given the handle of one (PssCaptureSnapshot).
+        """
+        self._snapshot = snapshot
         self._starts = [start for start, _ in ranges]
         self._ends = [end for _, end in ranges]
         self._sink = sink
@@ -53,6 +59,13 @@ class PlanHandler(CallbackHandler):
         # Only here does "no decision" differ from the answer that we have given.
         regions = call.CallbackType == MINIDUMP_CALLBACK_TYPE.IncludeVmRegionCallback
         return answered or changed if regions else changed
+
+    def is_process_snapshot(
+        self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT
+    ) -> bool:
+        """What the handle is."""
+        answer.Status = S_FALSE if self._snapshot else S_OK
+        return self._snapshot
 
     def include_vm_region(
         self, call: MINIDUMP_CALLBACK_INPUT, answer: MINIDUMP_CALLBACK_OUTPUT

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_int32, c_void_p, sizeof
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, Self
 
 from ...dbghelp import CONTEXT, HOST_BITS, wide_string
 from ...errors import (
@@ -24,12 +24,13 @@ from ...formats.peimage import read_pe
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
 from ...report import ExceptionInfo
-from ...target import MemorySource, ModuleInfo, ThreadInfo, VmRegion
+from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion
 from ..options import DumpOptions
 from . import commandline, memory, toolhelp, win32
 from .capture import MinidumpImage
 from .debugging import Hold, has_exited
 from .privilege import enable_debug_privilege
+from .streams import collect_streams
 from .versions import fixed_file_info
 
 _ACCESS = (
@@ -74,6 +75,8 @@ class WindowsProcess:
         self.handle = _open(pid)
         self.keeper: Keeper | None = None
         """Who holds the threads when they are to stop; None for ourselves."""
+        self.copied: Sequence[MemoryRange] = ()
+        """What is read from copies: it may be another by now."""
         self._hold: Keeper | None = None
         self._images: dict[toolhelp.Module, ModuleInfo] = {}
         try:
@@ -81,9 +84,9 @@ class WindowsProcess:
         except BaseException:
             self.close()
             raise
-        self.memory = memory.ProcessMemory(pid, self.handle)
+        self.memory: MemoryReader = memory.ProcessMemory(pid, self.handle)
 
-    def __enter__(self) -> WindowsProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,6 +131,16 @@ class WindowsProcess:
     def exited(self) -> bool:
         """Whether the process has ended."""
         return has_exited(self.handle)
+
+    @property
+    def dump_handle(self) -> int:
+        """What dbghelp knows the process by."""
+        return self.handle
+
+    @property
+    def held_at(self) -> minidump.ExceptionInfo | None:
+        """The exception that the threads are held at, without registers."""
+        return self._hold.held if self._hold else None
 
     def memory_source(self) -> MemorySource:
         """The process handle, which a worker may inherit."""
@@ -208,11 +221,17 @@ class WindowsProcess:
         exception: ExceptionInfo | None = None,
     ) -> MinidumpImage:
         """Prepare a minidump; only inside `stopped()`."""
-        held = self._hold.held if self._hold else None
+        held = self.held_at
         contexts = {thread.tid: thread.context for thread in threads}
         if held and held.tid in contexts:
             held = held._replace(context=contexts[held.tid])
         return MinidumpImage(self, plan, regions, threads, exception=held)
+
+    def streams(
+        self, threads: Sequence[ThreadInfo], regions: Sequence[VmRegion]
+    ) -> minidump.MinidumpStreams:
+        """What a dump tells besides memory; only inside `stopped()`."""
+        return collect_streams(self, threads, regions)
 
     def _image(self, module: toolhelp.Module) -> ModuleInfo:
         path, base, end = module
