@@ -21,8 +21,6 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
     private readonly List<string> _wanted = [];
     private readonly List<string> _excluded = [];
-    private readonly KernelFilter _filter = new();
-    private Breakpoints? _breakpoints;
     private bool _showsAll;
     private int _filterErrno = -1; // not tried
 
@@ -36,27 +34,11 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
     private readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
 
-    /// <summary>Whether there is anything to look for.</summary>
-    public bool Watching => _breakpoints is { HasExceptions: true };
+    /// <summary>What stops threads where they throw.</summary>
+    public Breakpoints Breakpoints { get; } = new();
 
     /// <summary>How many exceptions were thrown.</summary>
     public long Seen { get; private set; }
-
-    /// <summary>Sets a breakpoint at each KIND:ADDRESS in every thread, stopped as they are; the errno, or 0.</summary>
-    public int SetBreakpoints(Tracees tracees, IEnumerable<string> places)
-    {
-        _breakpoints?.Dispose();
-        _breakpoints = new Breakpoints(_filter);
-        foreach (string place in places)
-        {
-            string[] parts = place.Split(':');
-            int errno = _breakpoints.Set(tracees.All, byte.Parse(parts[0], CultureInfo.InvariantCulture), Address(parts[1]));
-            if (errno != 0)
-                return errno;
-        }
-
-        return 0;
-    }
 
     /// <param name="showsAll">Whether exceptions that do not count are told of, too.</param>
     /// <param name="patterns">+ or - and a text in hexadecimal digits: what has to, and what must not match.</param>
@@ -74,7 +56,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         }
 
         if (_filterErrno < 0)
-            _filterErrno = _filter.Open();
+            _filterErrno = Breakpoints.Filter.Open();
         return _filterErrno;
     }
 
@@ -84,7 +66,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         ulong key = Address(methodTable);
         _rules[key] = new Rule(verdict, messageOffset, Channel.Text(name));
         if (verdict == Verdict.Dismissed && !_showsAll)
-            _filter.Ignore(key);
+            Breakpoints.Filter.Ignore(key);
         List<Tracee> ready = [.. _waiting.Where(each => each.MethodTable == key).Select(each => each.Tracee)];
         _waiting.RemoveAll(each => each.MethodTable == key);
         foreach (Tracee tracee in ready)
@@ -145,21 +127,19 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     /// <summary>Forgets a program that is no more.</summary>
     public void Forget()
     {
-        _breakpoints?.Dispose();
-        _breakpoints = null;
+        Breakpoints.Forget();
         _rules.Clear();
         _waiting.Clear();
     }
 
     public void Dispose()
     {
-        _breakpoints?.Dispose();
         foreach ((ulong methodTable, Rule rule) in _rules)
-            Seen += rule.Verdict == Verdict.Dismissed ? (long)_filter.Count(methodTable) : 0;
-        _filter.Dispose();
+            Seen += rule.Verdict == Verdict.Dismissed ? (long)Breakpoints.Filter.Count(methodTable) : 0;
+        Breakpoints.Filter.Dispose();
     }
 
-    private static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    public static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 
     private bool Counts(string text) =>
         (_wanted.Count == 0 || _wanted.Exists(pattern => Matches(pattern, text)))

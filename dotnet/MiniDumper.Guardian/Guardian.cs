@@ -17,7 +17,8 @@ namespace MiniDumper.Guardian;
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
 /// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
-/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>began TID</c>, <c>gone TID</c> and <c>ended STATUS</c> just tell.
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>began TID</c>, <c>gone TID</c>,
+/// <c>blind TID ERRNO</c> (nothing can be watched in a new thread) and <c>ended STATUS</c> just tell.
 /// </remarks>
 internal sealed class Guardian(Channel channel) : IDisposable
 {
@@ -81,7 +82,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 break;
             case "breakpoints":
                 Tell(_tracees.StopAll());
-                int failure = _exceptions.SetBreakpoints(_tracees, words[1..]);
+                int failure = _exceptions.Breakpoints.Set(_tracees.All, Places(words[1..]));
                 Release();
                 Answer(failure);
                 break;
@@ -106,6 +107,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 throw new ArgumentException($"there is no command {words[0]}");
         }
     }
+
+    private static Dictionary<ulong, byte> Places(IEnumerable<string> words) =>
+        words.Select(word => word.Split(':')).ToDictionary(parts => Exceptions.Address(parts[1]), parts => (byte)Number(parts[0]));
 
     private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
 
@@ -135,6 +139,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
     /// <summary>Decides about a thread that has stopped: it runs on, or is parked.</summary>
     private void Handle(Tracee tracee)
     {
+        if (!tracee.Armed && _exceptions.Breakpoints.Arm(tracee) is int errno and not 0)
+            channel.Write($"blind {tracee.Tid} {errno}");
         switch (tracee.Event)
         {
             case 0:
@@ -163,29 +169,26 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private void HandleSignal(Tracee tracee)
     {
         int signal = tracee.Signal;
-        if (signal == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out int kind))
-        {
-            if (kind == Breakpoints.ExitKind)
-                ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
-            else
-                Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind), 0);
-        }
+        if (Breakpoints.IsOurs(tracee))
+            HandleHit(tracee, _exceptions.Breakpoints.KindOf(tracee));
         else if (IsKeptInterrupt(tracee))
-        {
             tracee.Continue(0);
-        }
-        else if (_exceptions.Watching && _faults.IsManaged(_tracees, tracee))
-        {
+        else if (_exceptions.Breakpoints.HasExceptions && _faults.IsManaged(_tracees, tracee))
             Decide(tracee, _exceptions.JudgeFault(_tracees.Pid, tracee), signal);
-        }
         else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
-        {
             Report(tracee, $"signal {tracee.Tid} {signal}");
-        }
         else
-        {
             tracee.Continue(signal);
-        }
+    }
+
+    private void HandleHit(Tracee tracee, int? kind)
+    {
+        if (kind is null)
+            tracee.Continue(0);
+        else if (kind == Breakpoints.ExitKind)
+            ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
+        else
+            Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind.Value), 0);
     }
 
     /// <summary>Whether a thread is about to take the terminal's Ctrl+C, which is for minidumper alone.</summary>
@@ -258,8 +261,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         if (_held is { Stopped: true } held)
         {
             bool exiting = held.Event == Libc.EventExit;
-            bool hit = held.Pending == Libc.SigTrap && Breakpoints.IsHit(held.Tid, out _);
-            held.Continue(hit ? 0 : held.Pending);
+            held.Continue(Breakpoints.IsOurs(held) ? 0 : held.Pending);
             foreach (Tracee other in _tracees.All.Where(other => exiting && other.Event == Libc.EventExit))
                 other.Continue(0);
         }
@@ -290,8 +292,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
     }
 
     /// <summary>
-    /// Takes the breakpoints out and lets every thread go with the signal it was about to take. A hit whose
-    /// SIGTRAP is on its way is waited for: the signal would end the target.
+    /// Takes the breakpoints out and lets every thread go with the signal it was about to take. A Ctrl+C that
+    /// is to reach nobody is waited for.
     /// </summary>
     private void LetGo()
     {
@@ -301,20 +303,19 @@ internal sealed class Guardian(Channel channel) : IDisposable
         _tracees.StopAll();
         foreach (Tracee tracee in _tracees.All.Where(each => each.Stopped).ToList())
         {
-            if (tracee.Pending == 0 && AwaitsOurs(tracee))
+            tracee.Disarm();
+            if (tracee.Pending == 0 && AwaitsInterrupt(tracee))
             {
                 tracee.Continue(0);
                 _tracees.AwaitStop(tracee);
             }
 
-            bool ours = tracee.Pending == Libc.SigTrap && Breakpoints.IsHit(tracee.Tid, out _);
             if (tracee.Stopped)
-                tracee.Detach(ours || IsKeptInterrupt(tracee) ? 0 : tracee.Pending);
+                tracee.Detach(Breakpoints.IsOurs(tracee) || IsKeptInterrupt(tracee) ? 0 : tracee.Pending);
         }
     }
 
-    /// <summary>Whether a signal that is to reach nobody waits for a thread.</summary>
-    private bool AwaitsOurs(Tracee tracee) =>
-        (_tracees.StatusMask(tracee.Tid, "SigPnd") >> (Libc.SigTrap - 1) & 1) != 0
-        || (_keepsInterrupts && (_tracees.StatusMask(tracee.Tid, "ShdPnd") >> (Libc.SigInt - 1) & 1) != 0);
+    /// <summary>Whether a Ctrl+C waits for a thread to take it.</summary>
+    private bool AwaitsInterrupt(Tracee tracee) =>
+        _keepsInterrupts && (_tracees.StatusMask(tracee.Tid, "ShdPnd") >> (Libc.SigInt - 1) & 1) != 0;
 }

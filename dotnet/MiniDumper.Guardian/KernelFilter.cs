@@ -65,7 +65,7 @@ internal sealed unsafe class KernelFilter : IDisposable
         foreach (int descriptor in new[] { _program, _map })
         {
             if (descriptor >= 0)
-                _ = close(descriptor);
+                Libc.Close(descriptor);
         }
 
         _map = _program = -1;
@@ -126,7 +126,4 @@ internal sealed unsafe class KernelFilter : IDisposable
 
     [DllImport("libc.so.6", SetLastError = true)]
     private static extern int ioctl(int descriptor, nint request, nint argument);
-
-    [DllImport("libc.so.6", SetLastError = true)]
-    private static extern int close(int descriptor);
 }

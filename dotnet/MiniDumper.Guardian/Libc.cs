@@ -8,6 +8,7 @@ internal static unsafe class Libc
 {
     public const int SigInt = 2;
     public const int SigTrap = 5;
+    public const int SigUrg = 23;
     public const int WNoHang = 1;
     public const int WAll = 0x40000000; // __WALL, linux/wait.h: threads too
 
@@ -114,6 +115,8 @@ internal static unsafe class Libc
             return (int)send(descriptor, at, bytes.Length, NoSignal);
     }
 
+    public static void Close(int descriptor) => _ = close(descriptor);
+
     /// <summary>Reads memory of another process; whether all of it was there.</summary>
     public static bool ReadMemory(int pid, ulong address, void* buffer, int size)
     {
@@ -158,6 +161,9 @@ internal static unsafe class Libc
 
     [DllImport("libc.so.6", SetLastError = true)]
     private static extern nint send(int descriptor, void* buffer, nint size, int flags);
+
+    [DllImport("libc.so.6", SetLastError = true)]
+    private static extern int close(int descriptor);
 
     [DllImport("libc.so.6", SetLastError = true)]
     private static extern nint process_vm_readv(int pid, nint* local, nuint count, nint* remote, nuint remotes, nuint flags);

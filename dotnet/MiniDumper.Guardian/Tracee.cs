@@ -1,3 +1,5 @@
+using System.Collections.Generic;
+
 namespace MiniDumper.Guardian;
 
 /// <summary>A thread of the target, seized.</summary>
@@ -10,6 +12,12 @@ internal sealed class Tracee(int tid)
 
     /// <summary>Whether it stays where it is until the parent has looked at it.</summary>
     public bool Parked { get; set; }
+
+    /// <summary>Descriptors of what is watched in it.</summary>
+    public List<int> Breakpoints { get; } = [];
+
+    /// <summary>Whether it has been asked for those.</summary>
+    public bool Armed { get; set; }
 
     /// <summary>The exception whose throw it was last seen at by the JIT's helper; 0 for none.</summary>
     public ulong Thrown { get; set; }
@@ -31,6 +39,13 @@ internal sealed class Tracee(int tid)
         Parked = false;
         // ESRCH: it was killed while it was held.
         _ = group ? Libc.Ptrace(Libc.Listen, tid) : Libc.Ptrace(Libc.Cont, tid, 0, signal);
+    }
+
+    /// <summary>Has nothing watched in it any more.</summary>
+    public void Disarm()
+    {
+        Breakpoints.ForEach(Libc.Close);
+        Breakpoints.Clear();
     }
 
     /// <summary>Lets it go with a signal, for good.</summary>

@@ -63,7 +63,7 @@ internal sealed class Tracees
             tracee = _all[tid] = new Tracee(tid);
         tracee.Status = stopped ? status : 0;
         if (!stopped)
-            _all.Remove(tid);
+            Remove(tracee);
         return true;
     }
 
@@ -111,8 +111,9 @@ internal sealed class Tracees
     /// <summary>Forgets all but the one thread that is left after execve(2).</summary>
     public void KeepLeader()
     {
-        foreach (int tid in _all.Keys.Where(tid => tid != Pid).ToList())
-            _all.Remove(tid);
+        foreach (Tracee other in _all.Values.Where(each => each.Tid != Pid).ToList())
+            Remove(other);
+        _all[Pid].Disarm();
     }
 
     /// <summary>The value of a row of /proc/PID/task/TID/status in hexadecimal digits; 0 where there is none.</summary>
@@ -132,6 +133,12 @@ internal sealed class Tracees
         }
 
         return 0;
+    }
+
+    private void Remove(Tracee tracee)
+    {
+        tracee.Disarm();
+        _all.Remove(tracee.Tid);
     }
 
     private List<int> Tids()

@@ -21,7 +21,7 @@ from tests.support import gates, oracle, processes, runtimes
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, command, running
 from tests.support.waiting import await_line, launch, reports, tell, watched
-from tests.support.waiting_kills import wait_killer
+from tests.support.waiting_kills import guardian_of, wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints")
@@ -140,7 +140,7 @@ def names(found: list[ExceptionInfo]) -> list[str]:
     return [exception.type.rpartition(".")[2] for exception in found]
 
 
-KINDS = ("rare", "rethrow", "async", "dynamic", "null", "divide")
+KINDS = ("rare", "rethrow", "async", "dynamic", "thread", "null", "divide")
 BY_THE_RUNTIME = ("cast", "index", "method", "initializer", "library")
 """What native code of the runtime throws; on .NET 8 it is not seen."""
 
@@ -228,6 +228,34 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         for _ in range(50):
             killer.play()
     assert killer.outcomes.total() == 50
+
+
+def test_the_guardian_killed_while_thousands_are_thrown(tmp_path: Path) -> None:
+    """A hit on its way to it must not end the target."""
+    with wait_killer(tmp_path, seed=6) as killer:
+        for _ in range(6):
+            killer.play(guardian=True)
+
+
+def test_threads_that_come_and_go(tmp_path: Path) -> None:
+    """Each is watched from its birth, which takes descriptors; where there are none it is told."""
+    with (
+        running("Faults") as app,
+        started("-mm", "-e", "1", "-f", "nothing", app.pid, cwd=tmp_path) as own,
+    ):
+        await_line(own, "waiting in process")
+        guardian = psutil.Process(guardian_of(own.pid))
+        app.ask("caught rare")
+        before = guardian.num_fds()
+        for _ in range(20):
+            app.ask("caught thread")
+        assert guardian.num_fds() < before + 20  # the last one may still be on its way out
+        guardian.rlimit(psutil.RLIMIT_NOFILE, (before, before))
+        app.ask("caught thread")
+        await_line(own, "are not seen: Too many open files")
+        own.send_signal(signal.SIGINT)
+        _, said = own.communicate(timeout=DEADLINE_S)
+        assert "exceptions thrown meanwhile: 21\n" in said
 
 
 def test_a_hundred_dumps_in_a_row(tmp_path: Path) -> None:

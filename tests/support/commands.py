@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .paths import CHECKOUT
 
@@ -33,9 +34,18 @@ def minidumper(
     )
 
 
+class _Started(subprocess.Popen[str]):
+    """Ended by what goes wrong with the test."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 def started(*words: str | Path | int, cwd: Path) -> subprocess.Popen[str]:
     """Start it; use it in `with`."""
-    return subprocess.Popen(
+    return _Started(
         [*PROGRAM, *map(str, words)],
         cwd=cwd,
         env=ENVIRONMENT,

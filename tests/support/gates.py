@@ -118,11 +118,11 @@ def control_group(controller: str, name: str) -> Iterator[Path]:
 def _perf_breakpoints() -> str:
     """Hardware breakpoints as perf events: perf_event_open(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    # struct perf_event_attr: type 5 (breakpoint), 128 bytes, period 1, exclude_kernel, exclude_hv,
-    # remove_on_exec, sigtrap; HW_BREAKPOINT_X at an address of our own, 8 bytes.
-    flags = 1 << 5 | 1 << 6 | 1 << 36 | 1 << 37
+    # struct perf_event_attr: type 5 (breakpoint), 72 bytes, period 1, exclude_kernel, exclude_hv;
+    # HW_BREAKPOINT_X at an address of our own, 8 bytes.
+    flags = 1 << 5 | 1 << 6
     where = ctypes.cast(libc.getpid, ctypes.c_void_p).value
-    attribute = struct.pack("<II5QIIQQ56x", 5, 128, 0, 1, 0, 0, flags, 0, 4, where, 8)
+    attribute = struct.pack("<II5QIIQQ", 5, 72, 0, 1, 0, 0, flags, 0, 4, where, 8)
     descriptor = libc.syscall(298, attribute, 0, -1, -1, 8)  # perf_event_open, x86-64
     if descriptor < 0:
         return f"perf_event_open: {os.strerror(ctypes.get_errno())}"

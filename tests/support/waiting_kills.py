@@ -63,7 +63,7 @@ class WaitKiller:
                     await_line(own, "waiting in process")
                 time.sleep(self._choice.random() * LONGEST_S)
                 with suppress(ProcessLookupError):
-                    os.kill(_guardian(own.pid) if guardian else own.pid, 9)
+                    os.kill(guardian_of(own.pid) if guardian else own.pid, 9)
                 _, said = own.communicate(timeout=DEADLINE_S)
             finally:
                 own.kill()
@@ -86,7 +86,7 @@ class WaitKiller:
             path.unlink()
 
 
-def _guardian(pid: int) -> int:
+def guardian_of(pid: int) -> int:
     """The guardian of a minidumper."""
     for child in psutil.Process(pid).children():
         if any("MiniDumper.Guardian" in word for word in child.cmdline()):

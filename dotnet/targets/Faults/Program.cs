@@ -113,6 +113,7 @@ namespace Faults
                 throw new RareException("async");
             }).GetAwaiter().GetResult()),
             "dynamic" => Catch(Emitted()),
+            "thread" => CaughtInThread(),
             _ => "what?",
         };
 
@@ -127,6 +128,13 @@ namespace Faults
             {
                 return e.GetType().Name;
             }
+        }
+
+        private static string CaughtInThread()
+        {
+            string caught = "";
+            RunThread(() => caught = Catch(() => throw new RareException("in a thread of its own")));
+            return caught;
         }
 
         private static void Rethrow()

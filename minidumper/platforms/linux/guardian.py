@@ -46,10 +46,7 @@ class Guardian:
 
     needs_places = True
     tells_modules = False
-    advice = (
-        "each exception takes 30 to 100 us more; do not kill minidumper's guardian alone while "
-        "thousands a second are thrown: the process mostly ends with it"
-    )
+    advice = "each exception takes 30 to 100 us more"
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         """Start the process; `command` gets the number of its connection as last word."""
@@ -182,8 +179,8 @@ class Guardian:
             raise CaptureError(
                 f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
                 stage="watch",
-                hint="perf_event_open(2) takes kernel 5.13, kernel.perf_event_paranoid at most 2 "
-                "or CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
+                hint="perf_event_open(2) takes kernel.perf_event_paranoid at most 2 or "
+                "CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
             ) from None
 
     def add_rule(
@@ -344,6 +341,10 @@ class Guardian:
             sets = [bytes.fromhex(word.replace("-", "")) for word in words[2:]]
             self._registers[tid] = dict(zip(_REGSETS, sets, strict=False))
             self._infos[tid] = sets[-1]
+            return
+        if name == "blind":
+            why = os.strerror(int(words[1]))
+            _LOG.warning("exceptions of thread %s are not seen: %s", words[0], why)
             return
         self._ended |= name == "ended"
         self._events.append(_EVENTS[name](EventKind(name), words))
