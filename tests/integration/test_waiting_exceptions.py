@@ -233,7 +233,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 def test_the_guardian_killed_while_thousands_are_thrown(tmp_path: Path) -> None:
     """A hit on its way to it must not end the target."""
     with wait_killer(tmp_path, seed=6) as killer:
-        for _ in range(6):
+        for _ in range(4):
             killer.play(guardian=True)
 
 
