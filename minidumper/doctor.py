@@ -54,6 +54,7 @@ def examine(process: int | None = None, dac: Sequence[Path] = ()) -> Iterator[Ga
                 yield from _inside(target, dac)
         except TargetError as err:
             yield _failed("access", err)
+    yield from platforms.waiting_gates()
 
 
 def _inside(target: LiveTarget, dac: Sequence[Path]) -> Iterator[Gate]:

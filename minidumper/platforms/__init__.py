@@ -32,6 +32,7 @@ __all__ = [
     "process_gates",
     "protect_worker",
     "snapshot",
+    "waiting_gates",
     "watch",
 ]
 
@@ -119,6 +120,15 @@ def own_gates() -> Iterator[Gate]:
 
         return own_gates()
     raise _unsupported()
+
+
+def waiting_gates() -> Iterator[Gate]:
+    """What can keep us from waiting for exceptions where they are thrown."""
+    if sys.platform == "linux":
+        from .linux.waitgates import waiting_gates
+
+        return waiting_gates()
+    return iter(())
 
 
 def snapshot(target: LiveTarget) -> SnapshotTarget:

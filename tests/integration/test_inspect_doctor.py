@@ -17,7 +17,7 @@ import pytest
 
 from minidumper.cli import main
 from minidumper.writer import write_dump
-from tests.support import gates, runtimes, targets
+from tests.support import gates, runtimes, seccomp, targets
 
 gates.demand("linux", module=True)
 
@@ -26,16 +26,6 @@ from minidumper.platforms.linux import limits  # noqa: E402
 
 NOBODY = 65534
 AS_NOBODY = f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-WITHOUT_PTRACE = """
-import ctypes, struct
-# linux/filter.h: load the number of the system call; ptrace (101) gives EPERM, the rest passes
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, 101), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
-program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *row) for row in code))
-header = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(program)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-"""
 NOT_DUMPABLE = "import ctypes; assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0"
 
 
@@ -46,7 +36,12 @@ class Verdict(NamedTuple):
     gates: dict[str, dict[str, Any]]
 
     def closed(self) -> list[str]:
-        return [name for name, gate in self.gates.items() if gate["state"] == "failed"]
+        """The gates that keep a dump from being taken."""
+        return [
+            name
+            for name, gate in self.gates.items()
+            if gate["state"] == "failed" and gate["blocks"]
+        ]
 
 
 def judged(code: int, said: str) -> Verdict:
@@ -67,6 +62,7 @@ def doctor(pid: int | str, prepare: str = "") -> Verdict:
         "import os, minidumper.doctor, minidumper.cli.doctor\n"
         "import minidumper.platforms.finding, minidumper.platforms.linux.backend\n"
         "import minidumper.platforms.linux.gates, minidumper.platforms.linux.process\n"
+        "import minidumper.platforms.linux.waitgates\n"
         "from minidumper.cli import main\n"
         f"{prepare}\n"
         f"sys.exit(main.run(['doctor', '--json', '{pid}']))\n"
@@ -168,7 +164,7 @@ def test_capabilities() -> None:
 @pytest.mark.gate("root")
 def test_seccomp() -> None:
     with idle() as pid:
-        verdict = doctor(pid, WITHOUT_PTRACE)
+        verdict = doctor(pid, seccomp.refusing(seccomp.PTRACE))
     assert verdict.code == 4
     assert verdict.closed()[0] == "seccomp"
     assert "seccomp=unconfined" in verdict.gates["seccomp"]["fixes"]["docker"]
@@ -176,9 +172,29 @@ def test_seccomp() -> None:
 
 def test_a_filter_that_lets_ptrace_through_is_no_obstacle() -> None:
     with idle() as pid:
-        verdict = doctor(pid, WITHOUT_PTRACE.replace("101)", "500)"))
+        verdict = doctor(pid, seccomp.refusing(500))
     assert verdict.gates["seccomp"]["state"] == "passed"
     assert "lets ptrace through" in verdict.gates["seccomp"]["evidence"]
+
+
+@pytest.mark.gate("perf-breakpoints")
+def test_breakpoints() -> None:
+    with idle() as pid:
+        verdict = doctor(pid, seccomp.refusing(seccomp.PERF_EVENT_OPEN))
+    gate = verdict.gates["breakpoints"]
+    assert gate["state"] == "failed"
+    assert "no -e 1" in gate["evidence"]
+    assert "--cap-add=PERFMON" in gate["fixes"]["docker"]
+    assert "breakpoints" not in verdict.closed()
+
+
+@pytest.mark.gate("root")
+def test_kernel_filter() -> None:
+    with as_nobody() as pid:
+        verdict = doctor(pid, AS_NOBODY)
+    gate = verdict.gates["kernel filter"]
+    assert gate["state"] == "failed"
+    assert "-e 1 --type costs" in gate["evidence"]
 
 
 @pytest.mark.gate("root")
@@ -372,8 +388,8 @@ def test_too_little_memory_for_a_copy_blocks_no_capture_as_such(
     monkeypatch.setattr(limits, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(limits, "CGROUP_ROOT", tmp_path)
     verdict = run("", capsys)
-    assert "memory for --async" in verdict.closed()
     gate = verdict.gates["memory for --async"]
+    assert gate["state"] == "failed"
     assert gate["blocks"] is False
     assert str(tmp_path / "app") in gate["evidence"]
 
@@ -387,7 +403,7 @@ def test_where_every_gate_is_open_a_dump_can_be_taken(tmp_path: Path) -> None:
         assert list(verdict.gates) == [
             *("exists", "user", "yama", "capabilities", "seccomp", "dumpable", "not traced"),
             *("namespaces", "bitness", "access", "runtime", "DAC", "DAC trusted", "host"),
-            *("stop and plan", "disk", "memory for --async"),
+            *("stop and plan", "disk", "memory for --async", "breakpoints", "kernel filter"),
         ]
         assert running.alive()
         write_dump(running.pid, "heap", str(tmp_path / "heap.dmp"))

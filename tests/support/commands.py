@@ -43,10 +43,12 @@ class _Started(subprocess.Popen[str]):
         super().__exit__(kind, *rest)
 
 
-def started(*words: str | Path | int, cwd: Path) -> subprocess.Popen[str]:
+def started(
+    *words: str | Path | int, cwd: Path, prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     """Start it; use it in `with`."""
     return _Started(
-        [*PROGRAM, *map(str, words)],
+        [*prefix, *PROGRAM, *map(str, words)],
         cwd=cwd,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import (
@@ -50,6 +51,9 @@ NT_FPREGSET = 2
 NT_X86_XSTATE = 0x202
 
 SA_SIGINFO = 4  # asm-generic/signal-defs.h
+_SYS_PERF_EVENT_OPEN = 298
+_SYS_BPF = 321
+_PERF_FLAG_FD_CLOEXEC = 8  # linux/perf_event.h
 _SYS_CLOSE_RANGE = 436  # asm-generic/unistd.h
 SIGINFO_SIZE = 128  # SI_MAX_SIZE, asm-generic/siginfo.h
 
@@ -125,7 +129,7 @@ _sigaction.errcheck = _check
 
 _syscall = _libc.syscall
 _syscall.restype = c_long
-_syscall.argtypes = (c_long, c_ulong, c_ulong, c_ulong)
+_syscall.argtypes = (c_long, c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
 _syscall.errcheck = _check
 
 _linkat = _libc.linkat
@@ -240,10 +244,37 @@ def signal_action(number: int, handler: Any) -> Iterator[None]:
 def has_close_range() -> bool:
     """Whether the kernel has close_range(2): 5.9 or later."""
     try:
-        _syscall(_SYS_CLOSE_RANGE, 1, 0, 0)  # first above last: refused where it is known
+        _syscall(_SYS_CLOSE_RANGE, 1, 0, 0, 0, 0)  # first above last: refused where it is known
     except OSError as err:
         return err.errno == errno.EINVAL
     return True
+
+
+def open_breakpoint() -> int:
+    """The descriptor of a hardware breakpoint in our own code (perf_event_open(2)).
+
+    Raises:
+        OSError: we may have none.
+    """
+    where = ctypes.cast(_libc.getpid, c_void_p).value
+    # struct perf_event_attr: type 5 (breakpoint), its size, period 1, exclude_kernel, exclude_hv,
+    # HW_BREAKPOINT_X, address and length: what the guardian asks for.
+    attribute = struct.pack("<II5QIIQQ", 5, 72, 0, 1, 0, 0, 1 << 5 | 1 << 6, 0, 4, where, 8)
+    buffer = ctypes.create_string_buffer(attribute)
+    any_cpu = no_group = c_ulong(-1).value
+    arguments = (ctypes.addressof(buffer), 0, any_cpu, no_group, _PERF_FLAG_FD_CLOEXEC)
+    return int(_syscall(_SYS_PERF_EVENT_OPEN, *arguments))
+
+
+def open_bpf_map() -> int:
+    """The descriptor of a small BPF map (bpf(2)).
+
+    Raises:
+        OSError: we may have none.
+    """
+    # union bpf_attr, BPF_MAP_CREATE: a hash map (1), sizes of key and value, entries.
+    buffer = ctypes.create_string_buffer(struct.pack("<IIII", 1, 8, 8, 1), 128)
+    return int(_syscall(_SYS_BPF, 0, ctypes.addressof(buffer), 128, 0, 0))
 
 
 def get_siginfo(tid: int) -> bytes:
