@@ -74,7 +74,7 @@ def throughput() -> str:
     usual = (before + after) / 2
     return (
         f"throughput: {held / usual:.2f} of the usual while a snapshot is held for {_HELD_S:g} s; "
-        f"{copied / 1e6:.1f} MB copied"
+        f"{(copied or 0) / 1e6:.1f} MB copied"
     )
 
 

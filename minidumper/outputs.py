@@ -38,7 +38,7 @@ class Stop:
     copies: list[MemoryCopied] = field(default_factory=list)
     warnings: list[CaptureWarning] = field(default_factory=list)
     pause_s: float = 0.0
-    copied_on_write: int = 0
+    copied_on_write: int | None = 0
 
     @property
     def size(self) -> int:

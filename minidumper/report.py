@@ -74,7 +74,7 @@ class CaptureReport:
     """How long writing took: within the pause by `Way.STOP`, else after it."""
     total_s: float
     way: Way
-    copied_on_write: int
+    copied_on_write: int | None
     """What the target had to copy, as it wrote to pages that a snapshot held."""
     totals: dict[Reason, int]
     """Bytes under each reason; a page with several counts under each."""

@@ -284,8 +284,11 @@ class LiveTarget(Target, Protocol):
 class SnapshotTarget(LiveTarget, Protocol):
     """A copy of a process that holds still while that runs on; closing it gives it back."""
 
-    def copied_on_write(self) -> int:
-        """Bytes that the process had to copy, as it wrote to them while the snapshot lived."""
+    def copied_on_write(self) -> int | None:
+        """Bytes that the process had to copy, as it wrote to them while the snapshot lived.
+
+        None where the system does not tell.
+        """
         ...
 
 

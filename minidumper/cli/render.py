@@ -87,7 +87,7 @@ def dump_text(report: CaptureReport) -> str:
         f"  the process stood still for {time_text(report.pause_s)}, "
         f"writing took {time_text(report.write_s)} {_WAYS[report.way]}",
     ]
-    if report.way is Way.SNAPSHOT:
+    if report.way is Way.SNAPSHOT and report.copied_on_write is not None:
         lines.append(f"  meanwhile it had to copy {size_text(report.copied_on_write)} as it wrote")
     rows = [(REASONS[reason], size_text(size)) for reason, size in report.totals.items()]
     lines += [f"    {line}" for line in table(rows)]

@@ -102,7 +102,7 @@ def test_what_the_target_writes_meanwhile_is_told(tmp_path: Path) -> None:
         (report,) = dump(app.pid, tmp_path, [DumpMode.FULL], async_copy=True)
         assert app.alive()
     assert report.way is Way.SNAPSHOT
-    assert report.copied_on_write > 0
+    assert report.copied_on_write
 
 
 def test_a_gc_that_works_all_the_time(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from minidumper import platforms
 from minidumper.capture import Capture
 from minidumper.plan import DumpMode
 from minidumper.platforms.options import DumpOptions
-from minidumper.report import CaptureReport
+from minidumper.report import CaptureReport, Way
 from minidumper.stripping import strip
 from tests.support import oracle
 
 from . import dbgeng
+from .clones import clones
 from .programs import running, sections
 
 NATIVE_MB = 100
@@ -31,6 +32,7 @@ class Dumps(NamedTuple):
     full: CaptureReport
     async_heap: CaptureReport
     native_heap: CaptureReport
+    snapshot_heap: CaptureReport
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,12 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Dumps:
             (copied,) = capture.write([str(folder / "async.dmp")], async_copy=True)
             vars(target)["options"] = DumpOptions(writer="native")
             (native,) = capture.write([str(folder / "native.dmp")])
+            with clones():
+                (cloned,) = capture.write([str(folder / "snapshot.dmp")], async_copy=True)
         assert program.alive()
+    assert cloned.way is Way.SNAPSHOT
     minimal, heap, full = reports
-    return Dumps(minimal, heap, full, copied, native)
+    return Dumps(minimal, heap, full, copied, native, cloned)
 
 
 def test_a_heap_dump_reads_as_the_full_dump(dumps: Dumps) -> None:
@@ -78,7 +83,7 @@ def test_a_minimal_dump_has_the_stacks_of_the_full_dump(dumps: Dumps) -> None:
     assert sections(dumps.minimal.path, *names) == sections(dumps.full.path, *names)
 
 
-@pytest.mark.parametrize("kind", ["async_heap", "native_heap"])
+@pytest.mark.parametrize("kind", ["async_heap", "native_heap", "snapshot_heap"])
 def test_every_writer_makes_a_heap_dump_that_can_be_walked(dumps: Dumps, kind: str) -> None:
     found = sections(getattr(dumps, kind).path, "nameless-types", "objects", "stacks")
     assert found["nameless-types"] == []
@@ -95,7 +100,7 @@ def test_a_heap_dump_is_as_large_as_the_heap(dumps: Dumps) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("kind", ["minimal", "heap", "full", "async_heap", "native_heap"])
+@pytest.mark.parametrize("kind", Dumps._fields)
 def test_the_debugger_engine_opens_it(dumps: Dumps, kind: str, tmp_path: Path) -> None:
     report: CaptureReport = getattr(dumps, kind)
     with dbgeng.opened(Path(report.path), tmp_path / "log.txt") as debugger:
@@ -114,7 +119,7 @@ def test_the_debugger_engine_opens_it(dumps: Dumps, kind: str, tmp_path: Path) -
         assert "Unable" not in debugger.run("~*r")
 
 
-@pytest.mark.parametrize("kind", ["minimal", "heap", "full", "async_heap", "native_heap"])
+@pytest.mark.parametrize("kind", Dumps._fields)
 def test_an_outside_parser_reads_it(dumps: Dumps, kind: str) -> None:
     report: CaptureReport = getattr(dumps, kind)
     dump = MinidumpFile.parse(report.path)

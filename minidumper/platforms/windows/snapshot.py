@@ -123,9 +123,9 @@ class WindowsSnapshot(WindowsProcess):
         """What a dump tells besides memory, as it was in the stop."""
         return self._streams
 
-    def copied_on_write(self) -> int:
-        """0: Windows does not tell it of a clone."""
-        return 0
+    def copied_on_write(self) -> None:
+        """Windows does not tell it of a clone."""
+        return
 
 
 def uncloned(
