@@ -94,7 +94,6 @@ class Monitor:
             options=options or DumpOptions(),
             progress=progress,
             falls_back=fallback,
-            launched=bool(launch),
             shares_terminal=bool(launch) and not new_console,
         )
         self._wants = Wants(shows=show)
@@ -215,7 +214,7 @@ class Monitor:
     def _launched_session(self) -> Session:
         self.launched = platforms.launch(self._launch, new_console=self._new_console)
         try:
-            session = Session(self.launched.pid, self._wants, self._settings)
+            session = Session(self.launched.pid, self._wants, self._settings, self.launched)
         except BaseException:
             self.launched.give_up()
             raise

@@ -23,6 +23,7 @@ from ..watching import (
     RETHROW,
     THROW,
     EventKind,
+    LaunchedProcess,
     Verdict,
     Watched,
     Watcher,
@@ -66,8 +67,14 @@ _TOLD: Mapping[EventKind, Callable[[WatchEvent], str]] = {
 class Session:
     """Use it in `with`, which lets the process go."""
 
-    def __init__(self, pid: int, wants: Wants, settings: DumpSettings) -> None:
-        """Open the process, and watch it from now on.
+    def __init__(
+        self,
+        pid: int,
+        wants: Wants,
+        settings: DumpSettings,
+        launched: LaunchedProcess | None = None,
+    ) -> None:
+        """Open the process, which may be one that we launched, and watch it from now on.
 
         Raises:
             TargetError, ClrError, CaptureError: it cannot be watched or dumped.
@@ -88,11 +95,11 @@ class Session:
             platforms.configure(self.target, settings.options)
             stack.callback(lambda: self.target.close())
             stack.callback(self._close_capture)
-            self.watcher = self._watch()
+            self.watcher = self._watch(launched)
             stack.callback(self.watcher.close)
             self._awaits_runtime = wants.throws and self.watcher.needs_places
             self._awaits_exit = wants.exits
-            if settings.launched:  # else while all is got ready nothing shall be held
+            if launched:  # else while all is got ready nothing shall be held
                 self._say_what_counts()
             self._stack = stack.pop_all()
 
@@ -180,7 +187,7 @@ class Session:
             packed=self._settings.level is not None,
         )
 
-    def _watch(self) -> Watcher:
+    def _watch(self, launched: LaunchedProcess | None) -> Watcher:
         if not self._wants.holds:
             return EndWatcher(self.target.pid)
         what = Watched(
@@ -190,7 +197,7 @@ class Session:
             interrupts=self._settings.shares_terminal,
             output=self._wants.shows or self._wants.output is not None,
         )
-        return platforms.watch(self.target, what, guardian=find_host().guardian)
+        return platforms.watch(self.target, what, guardian=find_host().guardian, launched=launched)
 
     def _ready(self, *, falls_back: bool = True) -> Capture:
         if self._capture is None:

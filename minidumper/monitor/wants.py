@@ -55,7 +55,5 @@ class DumpSettings:
     options: DumpOptions = field(default_factory=DumpOptions)
     progress: Progress | None = None
     falls_back: bool = True
-    launched: bool = False
-    """Whether the process waits for us to let it begin."""
     shares_terminal: bool = False
     """Whether it is in our terminal's foreground with us."""

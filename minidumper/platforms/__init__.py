@@ -171,8 +171,16 @@ def dumps_itself(pid: int) -> bool:
     return False
 
 
-def watch(target: LiveTarget, what: Watched, *, guardian: Sequence[str | Path]) -> Watcher:
+def watch(
+    target: LiveTarget,
+    what: Watched,
+    *,
+    guardian: Sequence[str | Path],
+    launched: LaunchedProcess | None = None,
+) -> Watcher:
     """Watch a process, and hold it at what counts; `guardian` is the command that starts one.
+
+    `launched` is the process where we launched it.
 
     Raises:
         TargetError: it cannot be held.
@@ -191,11 +199,13 @@ def watch(target: LiveTarget, what: Watched, *, guardian: Sequence[str | Path]) 
             raise
         return watcher
     if sys.platform == "win32":
+        from .windows.launching import Launched
         from .windows.process import WindowsProcess
         from .windows.watcher import DebugWatcher
 
         assert isinstance(target, WindowsProcess)
-        return DebugWatcher(target, what)
+        loop = launched.watch() if isinstance(launched, Launched) else None
+        return DebugWatcher(target, what, loop)
     raise _unsupported()
 
 
@@ -211,7 +221,11 @@ def launch(command: Sequence[str], *, new_console: bool) -> LaunchedProcess:
         from .linux.waiting import Launched
 
         return Launched(command, new_console=new_console)
-    raise CaptureError("minidumper does not launch programs here yet", stage="launch")
+    if sys.platform == "win32":
+        from .windows.launching import Launched
+
+        return Launched(command, new_console=new_console)
+    raise _unsupported()
 
 
 def backend() -> CaptureBackend:

@@ -14,6 +14,7 @@ from minidumper.platforms.windows import (
     debugapi,
     fileapi,
     memoryapi,
+    processapi,
     snapshotapi,
     toolhelpapi,
     win32,
@@ -21,7 +22,7 @@ from minidumper.platforms.windows import (
 
 DECLARED = {
     name: value
-    for module in (debugapi, fileapi, memoryapi, snapshotapi, toolhelpapi, win32)
+    for module in (debugapi, fileapi, memoryapi, processapi, snapshotapi, toolhelpapi, win32)
     for name, value in vars(module).items()
 }
 PROGRAM = Path(__file__).with_name("win32_layout.c")

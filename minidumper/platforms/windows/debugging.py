@@ -84,14 +84,14 @@ def attach(pid: int, handle: int) -> None:
         AccessDeniedError, AlreadyTracedError: the system forbids it.
         TargetExitedError: the process ended meanwhile.
     """
-    outlived()
+    outlive_us()
     try:
         debugapi.DebugActiveProcess(pid)
     except NativeCallError as err:
         raise _refused(pid, handle, err) from err
 
 
-def outlived() -> None:
+def outlive_us() -> None:
     """Have what the calling thread debugs from now on outlive it."""
     # Connected first: then it holds from the first moment on.
     debugapi.DbgUiConnectToDbg()
