@@ -44,9 +44,7 @@ class Launched:
         try:
             self._loop = DebugLoop(self._begin, stopped=True)
         except NativeCallError as err:
-            raise CaptureError(
-                f"{command[0]} does not start: {err}", stage="launch"
-            ) from err
+            raise CaptureError(f"{command[0]} does not start: {err}", stage="launch") from err
 
     def watch(self) -> DebugLoop:
         """The loop, which then belongs to a watcher."""

@@ -73,6 +73,16 @@ ReadProcessMemory = Plain(
     c_size_t,
     POINTER(c_size_t),
 )
+WriteProcessMemory = Function(
+    "kernel32",
+    "WriteProcessMemory",
+    BOOL,
+    HANDLE,
+    c_size_t,
+    c_void_p,
+    c_size_t,
+    POINTER(c_size_t),
+)
 VirtualQueryEx = Plain(
     "kernel32",
     "VirtualQueryEx",

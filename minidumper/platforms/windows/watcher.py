@@ -13,7 +13,7 @@ from ...errors import CaptureError, MemoryFaultError
 from ...formats.minidump import ExceptionInfo
 from ...target import LiveTarget
 from ...watching import EventKind, TextFilter, Verdict, Watched, WatchEvent
-from . import codes, debugapi, fileapi
+from . import codes, debugapi, fileapi, wineexit
 from .debugapi import DBG_CONTINUE, DBG_EXCEPTION_NOT_HANDLED, DEBUG_EVENT
 from .debugging import attach
 from .debugloop import DebugLoop
@@ -57,8 +57,10 @@ class DebugWatcher:
         self._asked: tuple[int, Rule | None] = (0, None)  # a thread, and the answer for it
         self._notifies = False
         self._images: dict[int, str] = {}
-        self._arrives = loop is None  # the system tells of all that is there already
+        self._launched = loop is not None
+        self._began = False  # before, the system tells of all that is there already
         self._own_threads: set[int] = set()
+        self._exit: wineexit.ExitBreakpoint | None = None  # under Wine
         self._judges: Mapping[int, Callable[[DEBUG_EVENT], int]] = {
             debugapi.EXCEPTION_DEBUG_EVENT: self._exception,
             debugapi.CREATE_THREAD_DEBUG_EVENT: self._begun,
@@ -143,6 +145,8 @@ class DebugWatcher:
 
     def close(self) -> None:
         """Let the process go; it runs on."""
+        if self._exit:
+            self._exit.remove()
         self._loop.close()
         self._process.keeper = None
 
@@ -173,7 +177,9 @@ class DebugWatcher:
         info, tid = event.u.Exception, event.dwThreadId
         record = info.ExceptionRecord
         code = record.ExceptionCode
-        if code in codes.FOR_DEBUGGERS or self._breaks_in(tid, record):
+        if code == debugapi.EXCEPTION_BREAKPOINT and self._is_ours(tid, record):
+            return DBG_CONTINUE
+        if code in codes.FOR_DEBUGGERS:
             return DBG_CONTINUE
         if not info.dwFirstChance:
             if self._what.crashes:
@@ -201,12 +207,18 @@ class DebugWatcher:
         self._hold(event)
         self.held = None
 
-    def _breaks_in(self, tid: int, record: EXCEPTION_RECORD) -> bool:
-        """Whether it is a breakpoint that the system made for us: at the beginning, or to stop."""
-        if record.ExceptionCode != debugapi.EXCEPTION_BREAKPOINT:
-            return False
-        first, self._arrives = self._arrives, False
-        return first or record.ExceptionAddress == debugapi.DbgBreakPoint.address
+    def _is_ours(self, tid: int, record: EXCEPTION_RECORD) -> bool:
+        """Whether a breakpoint is the system's, at our beginning or to stop, or our own."""
+        first, self._began = not self._began, True
+        if first and self._what.exits and wineexit.is_wine():
+            self._exit = wineexit.ExitBreakpoint(self._process.pid)
+        if first or record.ExceptionAddress == debugapi.DbgBreakPoint.address:
+            return True
+        if self._exit and self._exit.is_at(record.ExceptionAddress):
+            if self._exit.pass_by(tid):
+                self._hold(WatchEvent(EventKind.EXIT, tid, tid))
+            return True
+        return False
 
     def _is_throw(self, record: EXCEPTION_RECORD) -> bool:
         """Whether a managed exception is thrown; the runtime is heard of once for each.
@@ -246,11 +258,15 @@ class DebugWatcher:
         elif self._shows:
             self._tell(WatchEvent(EventKind.SEEN, tid, tid, type=rule.name, message=message))
 
+    @property
+    def _is_news(self) -> bool:
+        return self._began or self._launched
+
     def _begun(self, event: DEBUG_EVENT) -> int:
         tid = event.dwThreadId
         if event.u.CreateThread.lpStartAddress == debugapi.DbgUiRemoteBreakin.address:
             self._own_threads.add(tid)
-        elif self._what.threads and not self._arrives:
+        elif self._what.threads and self._is_news:
             self._tell(WatchEvent(EventKind.BEGAN, tid, tid))
         return DBG_CONTINUE
 
@@ -274,7 +290,7 @@ class DebugWatcher:
 
     def _image(self, base: int, file: int | None) -> None:
         self._images[base] = path = _path(file) if file else _NAMELESS
-        if self._what.threads and not self._arrives:
+        if self._what.threads and self._is_news:
             self._tell(WatchEvent(EventKind.LOADED, address=base, message=path))
 
     def _unloaded(self, event: DEBUG_EVENT) -> int:
@@ -301,7 +317,7 @@ class DebugWatcher:
 
     def _ended(self, event: DEBUG_EVENT) -> int:
         tid, code = event.dwThreadId, event.u.ExitProcess.dwExitCode
-        if self._what.exits:
+        if self._what.exits and not wineexit.is_wine():
             self._hold(WatchEvent(EventKind.EXIT, tid, tid, code))
         self._tell(WatchEvent(EventKind.ENDED, number=code))
         return DBG_CONTINUE

@@ -43,6 +43,7 @@ PROCESS_DUP_HANDLE = 0x0040
 PROCESS_QUERY_INFORMATION = 0x0400
 SYNCHRONIZE = 0x0010_0000
 THREAD_GET_CONTEXT = 0x0008
+THREAD_SET_CONTEXT = 0x0010
 THREAD_QUERY_INFORMATION = 0x0040
 HANDLE_FLAG_INHERIT = 1  # handleapi.h
 WAIT_TIMEOUT = 258  # winerror.h
@@ -292,6 +293,7 @@ GetSystemDirectoryW = Function("kernel32", "GetSystemDirectoryW", DWORD, c_wchar
 
 
 GetThreadContext = Function("kernel32", "GetThreadContext", BOOL, HANDLE, c_void_p)
+SetThreadContext = Function("kernel32", "SetThreadContext", BOOL, HANDLE, c_void_p)
 GetThreadDescription = Status(
     "kernel32", "GetThreadDescription", c_int32, HANDLE, POINTER(c_void_p)
 )
