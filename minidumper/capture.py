@@ -97,10 +97,11 @@ class Capture:
         level: int | None = None,
         progress: Progress | None = None,
         moment: Moment | None = None,
+        let_go: Callable[[], None] | None = None,
     ) -> list[CaptureReport]:
         """One dump for each mode, all of one stop; none appears unless all are whole.
 
-        `moment` is what the target is held at already.
+        `moment` is what the target is held at already; `let_go` is called when it need be no more.
 
         Raises:
             OutputError: a file cannot be written; found before the stop where possible.
@@ -121,6 +122,8 @@ class Capture:
             self.planner.thrown = self._exception.address if self._exception else 0
             name = self.target.name  # it may have ended when the files are whole
             stop = self._stop(outputs.take, asynchronous=async_copy)
+            if let_go:
+                let_go()
             return outputs.finish(stop, self.target.pid, name, moment)
 
     def _rehearse_again(self) -> None:
@@ -163,7 +166,7 @@ class Capture:
     def _once(self, stop: Stop, take: _Take, fork: _Fork | None, *, committed: bool) -> bool:
         """One stop; False where the GC was in the middle of its work, and nothing was taken."""
         snapshot: SnapshotTarget | None = None
-        began = time.monotonic()
+        began = self.target.held_since or time.monotonic()
         with ExitStack() as held:
             with self.target.stopped():
                 if fork:

@@ -54,7 +54,9 @@ _RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
 _RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
 
 _TOLD: Mapping[EventKind, Callable[[WatchEvent], str]] = {
-    EventKind.SEEN: lambda e: f'exception in thread {e.own_tid}: {e.type} ("{e.message}")',
+    EventKind.SEEN: lambda e: (
+        f"exception in thread {e.own_tid}: {e.type}" + (f' ("{e.message}")' if e.message else "")
+    ),
     EventKind.SAID: lambda e: f"output of thread {e.own_tid}: {e.message}",
     EventKind.BEGAN: lambda e: f"thread {e.own_tid or e.tid} began",
     EventKind.GONE: lambda e: f"thread {e.own_tid or e.tid} ended",
@@ -159,6 +161,7 @@ class Session:
                 level=settings.level,
                 progress=settings.progress,
                 moment=moment,
+                let_go=self.go_on,
             )
         finally:
             self.go_on()

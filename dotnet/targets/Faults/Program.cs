@@ -46,6 +46,7 @@ namespace Faults
                     "thrown" => Interlocked.Read(ref s_thrown).ToString(CultureInfo.InvariantCulture),
                     "caught" => Caught(words[1]),
                     "chances" => Chances(),
+                    "say" => Say(words[1]),
                     "end" => End(words[1]),
                     _ => null,
                 };
@@ -91,6 +92,28 @@ namespace Faults
             string seen = string.Join(",", s_chances ?? new ConcurrentQueue<string>());
             s_chances = new ConcurrentQueue<string>();
             return seen;
+        }
+
+        /// <summary>Says something to a debugger; of the system's own ways, Windows has them alone.</summary>
+        private static string Say(string way)
+        {
+            switch (way)
+            {
+                case "log":
+                    Debugger.Log(0, "news", "a log\n");
+                    break;
+                case "trace":
+                    Trace.WriteLine("a trace");
+                    break;
+                case "system":
+                    OutputDebugStringW("a word");
+                    break;
+                case "library":
+                    FreeLibrary(LoadLibraryW("msacm32.dll"));
+                    break;
+            }
+
+            return "said";
         }
 
         /// <summary>The name of the exception that was caught.</summary>
@@ -209,6 +232,15 @@ namespace Faults
 
         [DllImport("libc")]
         private static extern void abort();
+
+        [DllImport("kernel32", CharSet = CharSet.Unicode)]
+        private static extern void OutputDebugStringW(string text);
+
+        [DllImport("kernel32", CharSet = CharSet.Unicode)]
+        private static extern IntPtr LoadLibraryW(string name);
+
+        [DllImport("kernel32")]
+        private static extern bool FreeLibrary(IntPtr library);
 
         private static class Broken
         {

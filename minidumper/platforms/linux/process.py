@@ -177,6 +177,11 @@ class LinuxProcess:
         """The auxiliary vector as the kernel gives it."""
         return self._bytes("auxv")
 
+    @property
+    def held_since(self) -> float | None:
+        """An event holds its own thread alone."""
+        return None
+
     def memory_source(self) -> MemorySource:
         """The descriptor of /proc/PID/mem: who holds it may read, whatever his rights."""
         return MemorySource(self.mem)

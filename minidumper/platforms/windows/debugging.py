@@ -26,7 +26,8 @@ class Hold:
     """
 
     held: ExceptionInfo | None = None
-    """It holds at no exception."""
+    held_since: float | None = None
+    """It holds at no event."""
 
     def __init__(self, pid: int, handle: int) -> None:
         self._pid = pid

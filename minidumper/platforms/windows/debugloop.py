@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -45,6 +46,8 @@ class DebugLoop:
         """Whether the process is gone."""
         self.error: Exception | None = None
         """Why the loop ended, where nobody asked it to."""
+        self.held_since: float | None = None
+        """Since when `hold()` keeps an event (time.monotonic)."""
         self._changed = threading.Condition()
         self._stops = stopped
         self._leaves = False
@@ -66,7 +69,9 @@ class DebugLoop:
     def hold(self) -> None:
         """Leave the event that is judged unanswered until `resume()`; for the loop's thread."""
         self._resumed = False
+        self.held_since = time.monotonic()
         self._park(lambda: self._resumed)
+        self.held_since = None
 
     def resume(self) -> None:
         """Go on from `hold()`."""

@@ -49,6 +49,9 @@ class Keeper(Protocol):
         """The exception that they are held at, without registers."""
         ...
 
+    @property
+    def held_since(self) -> float | None: ...
+
     def stop(self) -> None:
         """Hold all threads."""
         ...
@@ -141,6 +144,11 @@ class WindowsProcess:
     def held_at(self) -> minidump.ExceptionInfo | None:
         """The exception that the threads are held at, without registers."""
         return self._hold.held if self._hold else None
+
+    @property
+    def held_since(self) -> float | None:
+        """Since when an event holds all threads (time.monotonic); None where none does."""
+        return self.keeper.held_since if self.keeper else None
 
     def memory_source(self) -> MemorySource:
         """The process handle, which a worker may inherit."""

@@ -109,6 +109,11 @@ class DebugWatcher:
         """Let the process run on from the last event that holds it."""
         self._loop.resume()
 
+    @property
+    def held_since(self) -> float | None:
+        """When the event came that holds the process (time.monotonic); None where none does."""
+        return self._loop.held_since
+
     def watch_exit(self) -> bool:
         """The system tells of it."""
         return True
@@ -191,7 +196,8 @@ class DebugWatcher:
             if self._is_throw(record):
                 self._thrown(tid, record)
         elif self._shows and code not in codes.NOISE:
-            self._tell(WatchEvent(EventKind.SEEN, tid, tid, type=codes.name_of(code)))
+            name = f"{code:08X}.{codes.name_of(code)}"
+            self._tell(WatchEvent(EventKind.SEEN, tid, tid, type=name))
         return DBG_EXCEPTION_NOT_HANDLED
 
     def _hold_at(self, record: EXCEPTION_RECORD, event: WatchEvent) -> None:
