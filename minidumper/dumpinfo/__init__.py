@@ -106,7 +106,9 @@ def _own_moment(own: Mapping[str, object]) -> str:
     type_, message = (_text(exception.get(key)) for key in ("type", "message"))
     said = f' ("{message}")' if message else ""
     when = "thrown" if exception.get("chance") == 1 else "unhandled"
-    return f"{type_}{said} {when} in thread {exception.get('tid')}"
+    address = exception.get("address")
+    place = f", object 0x{address:x}" if isinstance(address, int) and address else ""
+    return f"{type_}{said} {when} in thread {exception.get('tid')}{place}"
 
 
 def _own_warnings(own: Mapping[str, object]) -> list[str]:

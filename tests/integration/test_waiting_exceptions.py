@@ -119,6 +119,9 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
         loads = [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD"]
         spans = [(load["p_vaddr"], load["p_vaddr"] + load["p_filesz"]) for load in loads]
     assert any(start <= told["address"] < end for start, end in spans)
+    info = minidumper("info", report["path"], cwd=tmp_path).stdout
+    said = f'{RARE} ("a rare one") thrown in thread {told["tid"]}, object 0x{told["address"]:x}'
+    assert said in info
 
 
 def assert_well(app: Running) -> None:
