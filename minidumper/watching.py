@@ -115,8 +115,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")), re.IGNORECASE)
 
 
-THROW, RETHROW, EVERY_THROW = 0, 1, 2
-"""Kinds of places: the helpers for `throw` and for `throw;`, and one that every throw passes."""
+THROW, RETHROW, EVERY_THROW, RANGE_CHECK = 0, 1, 2, 4
+"""Kinds of places: the helpers for `throw` and for `throw;`, one that every throw passes, and the
+helper for an index out of range, before there is an object."""
 
 
 class Watcher(Protocol):

@@ -37,7 +37,8 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
     /// <summary>
     /// Where the code of [start, end), the runtime's, throws: by the names of the JIT's helpers, which every throw
     /// statement calls. From .NET 9 on every exception, the runtime's own too, passes RhThrowEx of the core library
-    /// instead, once the first one has made its entry point, which native code calls from then on.
+    /// instead, once the first one has made its entry point, which native code calls from then on. Before that
+    /// version an index out of range has a helper in native code, which throws by itself.
     /// </summary>
     public Answer Sites(ulong start, ulong end)
     {
@@ -45,7 +46,10 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
         return new Answer(Facts.Write(json =>
         {
             HashSet<string> names = ["CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW"];
-            if (EntryPoint("System.Runtime.EH", "RhThrowEx") is ulong entry and not 0)
+            ClrType? throwing = runtime.BaseClassLibrary.GetTypeByName("System.Runtime.EH");
+            if (throwing is null)
+                names.Add("CORINFO_HELP_RNGCHKFAIL");
+            else if (EntryPoint(throwing, "RhThrowEx") is ulong entry and not 0)
             {
                 names.Remove("CORINFO_HELP_THROW");
                 json.WriteNumber("RhThrowEx", entry);
@@ -100,12 +104,8 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
         json.WriteEndArray();
     }
 
-    private ulong EntryPoint(string typeName, string methodName)
+    private ulong EntryPoint(ClrType type, string methodName)
     {
-        ClrType? type = runtime.BaseClassLibrary.GetTypeByName(typeName);
-        if (type is null)
-            return 0;
-
         Dictionary<ulong, ulong> entryPoints = sos.EntryPoints(type.MethodTable);
         foreach (ClrMethod method in type.Methods)
         {

@@ -21,6 +21,9 @@ internal sealed unsafe class Breakpoints
     /// <summary>What a fault of managed code, which is no breakpoint, is told as.</summary>
     public const int FaultKind = 3;
 
+    /// <summary>The kind of the one at the JIT's helper for an index out of range, whose exception is yet to be made.</summary>
+    public const int RangeKind = 4;
+
     /// <summary>The kind of the one at exit(3).</summary>
     public const int ExitKind = 9;
 

@@ -96,11 +96,12 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         return TryRead(pid, thrown, out ulong methodTable) ? Judge(pid, tracee, thrown, methodTable, kind) : null; // throw null
     }
 
-    /// <summary>The same for a fault of managed code, whose exception is yet to be made: its signal stands for the type.</summary>
-    public string? JudgeFault(int pid, Tracee tracee)
+    /// <summary>The same for an exception that is yet to be made: the signal of the fault, or the kind of the place stands for its type.</summary>
+    public string? JudgeUnmade(int pid, Tracee tracee, int kind)
     {
         Seen++;
-        return Judge(pid, tracee, thrown: 0, methodTable: (ulong)tracee.Signal, Breakpoints.FaultKind);
+        int key = kind == Breakpoints.FaultKind ? tracee.Signal : kind;
+        return Judge(pid, tracee, thrown: 0, methodTable: (ulong)key, kind);
     }
 
     private string? Judge(int pid, Tracee tracee, ulong thrown, ulong methodTable, int kind)

@@ -174,7 +174,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         else if (IsKeptInterrupt(tracee))
             tracee.Continue(0);
         else if (_exceptions.Breakpoints.HasExceptions && _faults.IsManaged(_tracees, tracee))
-            Decide(tracee, _exceptions.JudgeFault(_tracees.Pid, tracee), signal);
+            Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, Breakpoints.FaultKind), signal);
         else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
             Report(tracee, $"signal {tracee.Tid} {signal}");
         else
@@ -187,6 +187,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
             tracee.Continue(0);
         else if (kind == Breakpoints.ExitKind)
             ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
+        else if (kind == Breakpoints.RangeKind)
+            Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, kind.Value), 0);
         else
             Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind.Value), 0);
     }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import BridgeError
 from ..planning import Planner
 from ..report import ExceptionInfo
-from ..watching import WatchEvent
+from ..watching import RANGE_CHECK, WatchEvent
 
 MANAGED_CODE = "E0434352"
 """What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
@@ -21,15 +21,16 @@ NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowExceptio
 _RUNTIME_ENDS = (signal.SIGABRT, int(MANAGED_CODE, 16), 0x8013_1623)
 """How the runtime ends itself; on Windows also by COR_E_FAILFAST, corerror.h."""
 
-_FAULTS = {
+_UNMADE: Mapping[int, Sequence[str]] = {
     signal.SIGSEGV: ("System.NullReferenceException", "System.SystemException"),
     signal.SIGFPE: (
         "System.DivideByZeroException",
         "System.ArithmeticException",
         "System.SystemException",
     ),
+    RANGE_CHECK: ("System.IndexOutOfRangeException", "System.SystemException"),
 }
-"""What the runtime makes of faults of managed code; their signals stand for the types."""
+"""What the runtime is yet to make: the signals of faults of managed code, or kinds of places."""
 _BASES = ("System.Exception", "System.Object")
 
 
@@ -56,7 +57,7 @@ class ThrownType(NamedTuple):
 
 def describe_throw(planner: Planner, event: WatchEvent) -> Described:
     """An exception that is about to be thrown, for the first time or again."""
-    fault = next((types for types in _FAULTS.values() if types[0] == event.type), None)
+    fault = next((types for types in _UNMADE.values() if types[0] == event.type), None)
     if fault and not event.address:  # its object is yet to be made
         return Described(_managed({}, event, chance=1), (*fault, *_BASES))
     if event.address:
@@ -80,7 +81,7 @@ def describe_signal(planner: Planner, event: WatchEvent) -> Described:
 def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
     """What is thrown, for a rule about all of its kind."""
     if event.method_table and not event.address:
-        names = _FAULTS[signal.Signals(event.method_table)]
+        names = _UNMADE[event.method_table]
         return ThrownType(event.method_table, (*names, *_BASES))
     facts = planner.exception(address=event.address, tid=0 if event.address else event.own_tid)
     return ThrownType(

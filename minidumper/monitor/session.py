@@ -20,6 +20,7 @@ from ..report import CaptureReport, Moment
 from ..target import LiveTarget
 from ..watching import (
     EVERY_THROW,
+    RANGE_CHECK,
     RETHROW,
     THROW,
     EventKind,
@@ -42,7 +43,12 @@ from .wants import DumpSettings, Wants
 
 _LOG = logging.getLogger(__name__)
 
-_SITES = {LATE_SITE: EVERY_THROW, "CORINFO_HELP_THROW": THROW, "CORINFO_HELP_RETHROW": RETHROW}
+_SITES = {
+    LATE_SITE: EVERY_THROW,
+    "CORINFO_HELP_THROW": THROW,
+    "CORINFO_HELP_RETHROW": RETHROW,
+    "CORINFO_HELP_RNGCHKFAIL": RANGE_CHECK,
+}
 _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
 

@@ -143,8 +143,8 @@ def names(found: list[ExceptionInfo]) -> list[str]:
     return [exception.type.rpartition(".")[2] for exception in found]
 
 
-KINDS = ("rare", "rethrow", "async", "dynamic", "thread", "null", "divide")
-BY_THE_RUNTIME = ("cast", "index", "method", "initializer", "library")
+KINDS = ("rare", "rethrow", "async", "dynamic", "thread", "null", "divide", "index")
+BY_THE_RUNTIME = ("cast", "method", "initializer", "library")
 """What native code of the runtime throws; on .NET 8 it is not seen."""
 
 

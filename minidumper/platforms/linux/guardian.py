@@ -25,7 +25,16 @@ from ...formats.elfimage import lookup_symbol, read_image
 from ...frozen import library_variables
 from ...plan import CaptureWarning
 from ...target import LiveTarget
-from ...watching import RETHROW, THROW, EventKind, TextFilter, Verdict, Watched, WatchEvent
+from ...watching import (
+    RANGE_CHECK,
+    RETHROW,
+    THROW,
+    EventKind,
+    TextFilter,
+    Verdict,
+    Watched,
+    WatchEvent,
+)
 from . import access, libc
 from .process import RIP, RSP, LinuxProcess
 
@@ -122,7 +131,9 @@ class Guardian:
         event = self._events.popleft()
         if event.kind in (EventKind.EXCEPTION, EventKind.SIGNAL, EventKind.EXIT, EventKind.EXEC):
             self.first = event.tid
-        self._at_call = event.kind is EventKind.EXCEPTION and event.number in (THROW, RETHROW)
+        self._at_call = event.kind is EventKind.EXCEPTION and event.number in (
+            *(THROW, RETHROW, RANGE_CHECK),
+        )
         if event.tid and self._target and event.kind is not EventKind.GONE:
             event = dataclasses.replace(event, own_tid=self._target.own_tid(event.tid))
         return event
