@@ -81,7 +81,8 @@ SHOW = click.option(
     "-l",
     "show",
     is_flag=True,
-    help="Show exceptions, threads and modules as they come while it waits.",
+    help="Show exceptions, threads and modules as they come while it waits; on Windows debug "
+    "output, too: there -f without -e waits for a line of it.",
 )
 NO_FALLBACK = click.option(
     "--no-fallback",
