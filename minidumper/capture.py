@@ -152,6 +152,9 @@ class Capture:
                 continue
             if done:
                 return stop
+            if self.target.held_since is not None:  # no thread runs on between two stops
+                busy = GC_RETRIES
+                continue
             _LOG.info("the GC, or a large object being made, is in the way; waiting for its end")
             busy += 1
             time.sleep(_GC_PAUSE_S * busy)
