@@ -215,7 +215,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
     /// </summary>
     private void HandleExit(Tracee tracee)
     {
-        if (Libc.IsThreadExit(tracee.Tid) && _tracees.All.Any(other => other != tracee && other.Event != Libc.EventExit))
+        List<Tracee> others = [.. _tracees.All.Where(other => other != tracee && other.Event != Libc.EventExit)];
+        if (others.Count > 0 && (Libc.IsThreadExit(tracee.Tid) || (!_exitTold && _tracees.AnyBecomesAnother(tracee, others))))
             tracee.Continue(0);
         else if (!_exitTold)
             ReportExit(tracee, Libc.EventMessage(tracee.Tid));

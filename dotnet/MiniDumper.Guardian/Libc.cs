@@ -36,6 +36,7 @@ internal static unsafe class Libc
     public const int SigInfoSize = 128; // SI_MAX_SIZE, asm-generic/siginfo.h
 
     private const int SysExit = 60; // asm/unistd_64.h
+    private const int SysExitGroup = 231;
     private const int SigChld = 17;
     private const int RLimitNoFile = 7; // asm-generic/resource.h
     private const short PollIn = 1;
@@ -51,6 +52,9 @@ internal static unsafe class Libc
 
     /// <summary>Whether a thread stopped on its way out ends by itself alone (exit(2), not exit_group(2)).</summary>
     public static bool IsThreadExit(int tid) => Register(tid, OrigRax) == SysExit;
+
+    /// <summary>Whether a thread stopped on its way out ends all (exit_group(2)).</summary>
+    public static bool IsProcessExit(int tid) => Register(tid, OrigRax) == SysExitGroup;
 
     /// <summary>A register set of a stopped thread; empty where it has none.</summary>
     public static byte[] RegisterSet(int tid, int kind)

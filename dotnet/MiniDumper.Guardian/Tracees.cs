@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
+using System.Threading;
 
 namespace MiniDumper.Guardian;
 
@@ -13,6 +14,7 @@ namespace MiniDumper.Guardian;
 internal sealed class Tracees
 {
     private const int StopDeadline = 5000; // ms; a thread in vfork(2) waits for its child's exec
+    private const int ExecDeadline = 20; // ms
     private const int Look = 20; // ms between two looks at a thread that does not stop: it may be dead
 
     private readonly Dictionary<int, Tracee> _all = [];
@@ -116,6 +118,25 @@ internal sealed class Tracees
         _all[Pid].Disarm();
     }
 
+    /// <summary>
+    /// Whether a thread on its way out makes room for another program, which one of the others is about to run
+    /// (execve(2) ends all threads but its own). It may take that one a moment to wait for their end.
+    /// </summary>
+    public bool AnyBecomesAnother(Tracee ending, List<Tracee> others)
+    {
+        if (Libc.IsProcessExit(ending.Tid))
+            return false;
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!others.Exists(each => IsInExec(each.Tid)))
+        {
+            if (watch.ElapsedMilliseconds > ExecDeadline)
+                return false;
+            Thread.Sleep(1);
+        }
+
+        return true;
+    }
+
     /// <summary>The value of a row of /proc/PID/task/TID/status in hexadecimal digits; 0 where there is none.</summary>
     public ulong StatusMask(int tid, string name)
     {
@@ -150,6 +171,19 @@ internal sealed class Tracees
         catch (IOException)
         {
             return [];
+        }
+    }
+
+    /// <summary>Whether a thread sleeps in execve(2) or execveat(2): proc_pid_syscall(5).</summary>
+    private bool IsInExec(int tid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{Pid}/task/{tid}/syscall").Split(' ')[0] is "59" or "322"; // asm/unistd_64.h
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false; // it is gone, or the kernel does not tell
         }
     }
 

@@ -25,6 +25,8 @@ from tests.support.waiting import DEADLINE_S, await_line, reports, tell
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "embedded-host")
 
+VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
+
 
 @contextmanager
 def program(source: str) -> Iterator[subprocess.Popen[str]]:
@@ -118,6 +120,22 @@ def test_all_that_happens_is_shown(tmp_path: Path) -> None:
     cause = 'Faults.RareException ("nobody"), because of System.FormatException ("inside")'
     assert any(line.endswith(cause) for line in lines)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.gate("toolchain", "perf-breakpoints")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_program_of_dotnet_has_children_and_becomes_another(version: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        words = ("-ma", "--json", "-e", "1", "-f", "nothing", "-t", app.pid)
+        with started(*words, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            app.ask("caught rare")
+            assert app.ask("child") == "3"
+            assert app.ask("caught rare") == "RareException"
+            tell(app, "end exec")
+            (report,) = reports(own)
+        assert app.process.wait(DEADLINE_S) == 9
+    assert (report["pid"], report["name"], report["trigger"]) == (app.pid, "sh", "exit")
 
 
 @pytest.mark.gate("toolchain")

@@ -197,9 +197,10 @@ def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> No
     assert names(found) == types
 
 
-def test_a_rare_one_among_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_rare_one_among_many(version: str, tmp_path: Path) -> None:
     """Six threads throw all the time; the target loses no exception of its own."""
-    with running("Faults") as app:
+    with running("Faults", version) as app:
         assert app.ask("many 6") == "throwing"
         for option, value in (("-f", "*Rare*"), ("--type", RARE)):
             choice = ("-e", "1", option, value, "-n", 2, app.pid)

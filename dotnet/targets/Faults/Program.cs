@@ -46,6 +46,7 @@ namespace Faults
                     "thrown" => Interlocked.Read(ref s_thrown).ToString(CultureInfo.InvariantCulture),
                     "caught" => Caught(words[1]),
                     "chances" => Chances(),
+                    "child" => Child(),
                     "say" => Say(words[1]),
                     "end" => End(words[1]),
                     _ => null,
@@ -179,6 +180,14 @@ namespace Faults
         private static Action Emitted() =>
             Expression.Lambda<Action>(Expression.Throw(Expression.Constant(new RareException("emitted")))).Compile();
 
+        /// <summary>The exit code of a child.</summary>
+        private static string Child()
+        {
+            using Process child = Process.Start("/bin/sh", "-c \"exit 3\"");
+            child.WaitForExit();
+            return child.ExitCode.ToString(CultureInfo.InvariantCulture);
+        }
+
         /// <summary>Ends the process.</summary>
         private static string End(string kind)
         {
@@ -203,6 +212,9 @@ namespace Faults
                     break;
                 case "abort":
                     abort();
+                    break;
+                case "exec":
+                    execv("/bin/sh", new[] { "sh", "-c", "exit 9", null });
                     break;
                 case "exit":
                     Environment.Exit(7);
@@ -232,6 +244,9 @@ namespace Faults
 
         [DllImport("libc")]
         private static extern void abort();
+
+        [DllImport("libc")]
+        private static extern int execv(string path, string?[] words);
 
         [DllImport("kernel32", CharSet = CharSet.Unicode)]
         private static extern void OutputDebugStringW(string text);
