@@ -57,11 +57,26 @@ def examine(process: int | None = None, dac: Sequence[Path] = ()) -> Iterator[Ga
     yield from platforms.waiting_gates()
 
 
+def rescue(process: int) -> int:
+    """Let a process run that a dead .NET debugger left stopped; how often it was found so.
+
+    Raises:
+        TargetError, ClrError, CaptureError: it cannot be freed.
+    """
+    with platforms.open_target(process) as target:
+        runtime = find_runtime(target)
+        if runtime is None:
+            raise NoClrInTargetError(f"process {process} ({target.name}) has no .NET runtime in it")
+        return platforms.rescue(process, runtime.version)
+
+
 def _inside(target: LiveTarget, dac: Sequence[Path]) -> Iterator[Gate]:
     """The gates that only someone with access can see."""
     runtime = find_runtime(target)
     gates = [*_clr(target, runtime, dac), _host()]
     yield from gates
+    if runtime:
+        yield from platforms.debugger_gates(target.pid, runtime.version)
     if any(item.state is State.FAILED for item in gates):
         size = _size(target)
     else:

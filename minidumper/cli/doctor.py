@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import EXIT_ACCESS_DENIED, EXIT_FAILED, EXIT_NO_TARGET
+from ..errors import EXIT_ACCESS_DENIED, EXIT_FAILED, EXIT_NO_TARGET, UsageError
 from . import options, talk
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ _PLACES = {"shell": "shell", "docker": "Docker", "kubernetes": "Kubernetes"}
     "process what is the same for all. The process is stopped for a moment where no gate is "
     "closed. The exit code is 0 only when a heap dump would work.",
 )
+@click.option(
+    "--rescue",
+    "rescues",
+    is_flag=True,
+    help="Let a process run on that a .NET debugger left stopped when it died (Linux).",
+)
 @options.DAC
 @options.JSON
 @options.QUIET
@@ -36,6 +42,7 @@ _PLACES = {"shell": "shell", "docker": "Docker", "kubernetes": "Kubernetes"}
 @click.pass_context
 def command(
     context: click.Context,
+    rescues: bool,
     dac: Sequence[Path],
     as_json: bool,
     quiet: bool,
@@ -44,13 +51,24 @@ def command(
 ) -> None:
     talk.begin(quiet=quiet, verbose=verbose)
     from .. import platforms
-    from ..doctor import examine
+    from ..doctor import examine, rescue
 
     pid = None
     if process is not None:
         pid = (
             int(process) if process.isascii() and process.isdecimal() else platforms.pid_of(process)
         )
+    if rescues:
+        if pid is None:
+            raise UsageError("--rescue needs a process", hint="minidumper doctor --rescue PID")
+        freed = rescue(pid) > 0
+        if as_json:
+            talk.data({"pid": pid, "freed": freed})
+        else:
+            talk.result(
+                f"process {pid} was stopped, and runs on" if freed else f"process {pid} runs"
+            )
+        return
     gates = list(examine(pid, dac))
     if as_json:
         talk.data([_row(gate) for gate in gates])

@@ -21,6 +21,7 @@ __all__ = [
     "backend",
     "commit_charge",
     "configure",
+    "debugger_gates",
     "dotnet_processes",
     "drop_rights",
     "dumps_itself",
@@ -31,6 +32,7 @@ __all__ = [
     "prefer_to_be_killed",
     "process_gates",
     "protect_worker",
+    "rescue",
     "snapshot",
     "waiting_gates",
     "watch",
@@ -226,6 +228,35 @@ def launch(command: Sequence[str], *, new_console: bool) -> LaunchedProcess:
 
         return Launched(command, new_console=new_console)
     raise _unsupported()
+
+
+def rescue(pid: int, runtime: str) -> int:
+    """Let a process run that a dead .NET debugger left stopped; how often it was found so.
+
+    `runtime` is the version of its .NET.
+
+    Raises:
+        UnsupportedTargetError: how debuggers speak to that version is not known here.
+        AccessDeniedError, AlreadyTracedError, CaptureError: it cannot be freed.
+    """
+    if sys.platform == "linux":
+        from .linux.debugtransport import check_version, rescue
+
+        check_version(runtime)
+        return rescue(pid)
+    raise UnsupportedTargetError(
+        "a debugger that dies leaves nothing to free on this system: it ends the process, or lets "
+        "it run"
+    )
+
+
+def debugger_gates(pid: int, runtime: str) -> Iterator[Gate]:
+    """Whether a .NET debugger that died has left a process stopped."""
+    if sys.platform == "linux":
+        from .linux.debugtransport import debugger_gates
+
+        return debugger_gates(pid, runtime)
+    return iter(())
 
 
 def backend() -> CaptureBackend:
