@@ -161,7 +161,10 @@ def test_who_never_had_a_debugger_is_not_spoken_to(monkeypatch: pytest.MonkeyPat
     assert not is_left(os.getpid())
 
 
-def test_a_debugger_that_lives_is_left_alone(tmp_path: Path) -> None:
+def test_a_debugger_that_lives_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debugtransport, "_LISTEN_S", 0.0)
     path = tmp_path / "clr-debug-pipe-1-2-in"
     os.mkfifo(path)
     descriptor = os.open(path, os.O_RDWR)

@@ -46,7 +46,7 @@ _GONE = " (deleted)"  # proc_pid_fd(5)
 _FIFO = "clr-debug-pipe-"
 _SEEN_ALL = 0xFFFF_FFFF
 
-_LISTEN_S = 2.0  # until the runtime has made its FIFOs anew
+_LISTEN_S = 2.0  # until the runtime has seen that a client is gone, and made its FIFOs anew
 _FIRST_S = 0.05  # a message that comes by itself is there by then
 _SYNC_S = 0.3  # a process that runs has stopped by then
 _ANSWER_S = 1.0
@@ -124,19 +124,10 @@ class _Session:
     """A connection to the runtime's end; use it in `with`."""
 
     def __init__(self, pid: int, first_s: float = _FIRST_S) -> None:
-        _check_free(pid)
         self._pid = pid
         self._number = 1
-        deadline = time.monotonic() + _LISTEN_S
         with ExitStack() as stack:
-            while (pipes := self._opened()) is None:
-                if time.monotonic() >= deadline:
-                    raise CaptureError(
-                        f"the runtime of process {pid} waits for no debugger",
-                        stage="rescue",
-                        hint="it has none, or DOTNET_EnableDiagnostics is 0",
-                    )
-                time.sleep(_POLL_S)
+            pipes = self._connected()
             self._to, self._from = pipes
             stack.callback(os.close, self._to)
             stack.callback(os.close, self._from)
@@ -202,6 +193,34 @@ class _Session:
             stage="rescue",
         )
 
+    def _connected(self) -> tuple[int, int]:
+        """Both FIFOs, once the runtime waits at them.
+
+        A second client would end the session of the first for good, so as long as one is connected
+        it is waited for: one that is gone, ourselves among them, the runtime soon sees to be gone.
+        """
+        deadline = time.monotonic() + _LISTEN_S
+        while True:
+            held = "" in _connections(self._pid)
+            pipes = None if held else self._opened()
+            if pipes:
+                return pipes
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_POLL_S)
+        if held:
+            raise AlreadyTracedError(
+                f"a debugger holds process {self._pid}",
+                tracer_pid=0,
+                pid=self._pid,
+                hint="end that debugger",
+            )
+        raise CaptureError(
+            f"the runtime of process {self._pid} waits for no debugger",
+            stage="rescue",
+            hint="it has none, or DOTNET_EnableDiagnostics is 0",
+        )
+
     def _opened(self) -> tuple[int, int] | None:
         """Both FIFOs; None where the runtime does not wait at them."""
         for path in fifos(self._pid):
@@ -256,14 +275,6 @@ class _Session:
             if message and message.event == event:
                 return True
         return False
-
-
-def _check_free(pid: int) -> None:
-    """Refuse a process whose runtime is connected: another client would end that session."""
-    if "" in _connections(pid):
-        raise AlreadyTracedError(
-            f"a debugger holds process {pid}", tracer_pid=0, pid=pid, hint="end that debugger"
-        )
 
 
 def _connections(pid: int) -> list[str]:
