@@ -102,7 +102,8 @@ def _own_moment(own: Mapping[str, object]) -> str:
     """What the process was held at while we waited for it."""
     exception = own.get("exception")
     if not isinstance(exception, Mapping):
-        return _text(own.get("trigger"))
+        line = _text(own.get("line"))
+        return _text(own.get("trigger")) + (f' "{line}"' if line else "")
     type_, message = (_text(exception.get(key)) for key in ("type", "message"))
     said = f' ("{message}")' if message else ""
     when = "thrown" if exception.get("chance") == 1 else "unhandled"

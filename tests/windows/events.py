@@ -18,6 +18,7 @@ import pytest
 
 from minidumper import Monitor, platforms
 from minidumper.cli import main
+from minidumper.dumpinfo import dump_info
 from minidumper.errors import CaptureError, TargetNotFoundError
 from minidumper.platforms.windows.debugging import is_debugged
 from minidumper.platforms.windows.process import WindowsProcess
@@ -47,6 +48,7 @@ def test_debug_output_that_matches(app: Running, tmp_path: Path, text: str) -> N
     assert report.moment
     assert report.moment.trigger == "output"
     assert text.strip("*").replace("?", "o").lower() in report.moment.line
+    assert dump_info(Path(report.path)).stopped_by == f'output "{report.moment.line}"'
 
 
 def test_all_that_happens_is_shown(
