@@ -24,6 +24,9 @@ internal sealed unsafe class Breakpoints
     /// <summary>The kind of the one at the JIT's helper for an index out of range, whose exception is yet to be made.</summary>
     public const int RangeKind = 4;
 
+    /// <summary>The kind of the one where .NET puts debug output out.</summary>
+    public const int OutputKind = 5;
+
     /// <summary>The kind of the one at exit(3).</summary>
     public const int ExitKind = 9;
 
@@ -46,7 +49,7 @@ internal sealed unsafe class Breakpoints
     public KernelFilter Filter { get; } = new();
 
     /// <summary>Whether exceptions are among what is watched.</summary>
-    public bool HasExceptions => _watched.Any(address => _kinds[address] != ExitKind);
+    public bool HasExceptions => _watched.Any(address => _kinds[address] is not (ExitKind or OutputKind));
 
     /// <summary>Whether a thread that is about to take a SIGURG was sent it by one of these.</summary>
     public static bool IsOurs(Tracee tracee)

@@ -1,7 +1,6 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
-using System.IO.Enumeration;
 using System.Linq;
 
 namespace MiniDumper.Guardian;
@@ -19,8 +18,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
 
     private readonly Dictionary<ulong, Rule> _rules = [];
     private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
-    private readonly List<string> _wanted = [];
-    private readonly List<string> _excluded = [];
+    private TextFilter _texts = new([]);
     private bool _showsAll;
     private int _filterErrno = -1; // not tried
 
@@ -46,15 +44,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     public int SetFilter(bool showsAll, IEnumerable<string> patterns)
     {
         _showsAll = showsAll;
-        _wanted.Clear();
-        _excluded.Clear();
-        foreach (string pattern in patterns)
-        {
-            // The backslash is the one letter that stands for itself in a text, and not in an expression.
-            string expression = $"*{Channel.Text(pattern[1..]).Replace("\\", "\\\\", StringComparison.Ordinal)}*";
-            (pattern[0] == '+' ? _wanted : _excluded).Add(expression);
-        }
-
+        _texts = new TextFilter(patterns);
         if (_filterErrno < 0)
             _filterErrno = Breakpoints.Filter.Open();
         return _filterErrno;
@@ -118,7 +108,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         bool readsText = _showsAll || rule.Verdict != Verdict.Dismissed;
         string message = readsText && thrown != 0 ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
         string facts = readsText ? $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
-        if (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && Counts($"{Code}.{rule.Name} (\"{message}\")")))
+        if (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && _texts.Counts($"{Code}.{rule.Name} (\"{message}\")")))
             return $"exception {tracee.Tid} {thrown:x} {kind} {facts}";
         if (_showsAll)
             channel.Write($"seen {tracee.Tid} {facts}");
@@ -141,13 +131,6 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     }
 
     public static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-
-    private bool Counts(string text) =>
-        (_wanted.Count == 0 || _wanted.Exists(pattern => Matches(pattern, text)))
-        && !_excluded.Exists(pattern => Matches(pattern, text));
-
-    private static bool Matches(string pattern, string text) =>
-        FileSystemName.MatchesSimpleExpression(pattern, text, ignoreCase: true);
 
     private static bool TryRead(int pid, ulong address, out ulong value)
     {

@@ -10,14 +10,14 @@ namespace MiniDumper.Guardian;
 /// </summary>
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
-/// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
+/// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but output, rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
-/// Events, of which the first three hold their thread until <c>resume</c>, one at a time:
-/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>;
-/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c> and <c>began TID</c>, <c>gone TID</c>,
+/// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
+/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>output TID TEXT</c>;
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c>, <c>said TID TEXT</c> and <c>began TID</c>, <c>gone TID</c>,
 /// <c>blind TID ERRNO</c> (nothing can be watched in a new thread) and <c>ended STATUS</c> just tell.
 /// </remarks>
 internal sealed class Guardian(Channel channel) : IDisposable
@@ -31,6 +31,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private readonly Queue<(Tracee Tracee, string Line)> _reports = [];
     private readonly Exceptions _exceptions = new(channel);
     private readonly Faults _faults = new();
+    private readonly Output _output = new();
     private Tracee? _held;
     private bool _watchesCrashes;
     private bool _tellsThreads;
@@ -88,6 +89,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 break;
             case "filter":
                 channel.Write($"ok {_exceptions.SetFilter(showsAll: words[1] == "1", words[2..])}");
+                break;
+            case "output":
+                _output.SetFilter(words[1..]);
                 break;
             case "rule":
                 foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))
@@ -187,10 +191,25 @@ internal sealed class Guardian(Channel channel) : IDisposable
             tracee.Continue(0);
         else if (kind == Breakpoints.ExitKind)
             ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
+        else if (kind == Breakpoints.OutputKind)
+            HandleOutput(tracee);
         else if (kind == Breakpoints.RangeKind)
             Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, kind.Value), 0);
         else
             Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind.Value), 0);
+    }
+
+    /// <summary>Tells a line of debug output, and holds the thread where it counts.</summary>
+    private void HandleOutput(Tracee tracee)
+    {
+        if (_output.Judge(_tracees.Pid, tracee, out string line))
+        {
+            Report(tracee, line);
+            return;
+        }
+
+        channel.Write(line);
+        tracee.Continue(0);
     }
 
     /// <summary>Whether a thread is about to take the terminal's Ctrl+C, which is for minidumper alone.</summary>

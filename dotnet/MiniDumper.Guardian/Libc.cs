@@ -31,6 +31,7 @@ internal static unsafe class Libc
     public const int EventStop = 128;
 
     public const int OrigRax = 15 * 8; // offsets in struct user_regs_struct, sys/user.h
+    public const int Rdx = 12 * 8;
     public const int Rdi = 14 * 8;
     public const int Rip = 16 * 8;
     public const int SigInfoSize = 128; // SI_MAX_SIZE, asm-generic/siginfo.h

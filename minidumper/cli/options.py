@@ -81,8 +81,8 @@ SHOW = click.option(
     "-l",
     "show",
     is_flag=True,
-    help="Show exceptions, threads and modules as they come while it waits; on Windows debug "
-    "output, too: there -f without -e waits for a line of it.",
+    help="Show exceptions, threads, modules and debug output as they come while it waits; with it "
+    "-f without -e waits for a line of debug output.",
 )
 NO_FALLBACK = click.option(
     "--no-fallback",

@@ -32,8 +32,8 @@ class Wants:
 
     @property
     def throws(self) -> bool:
-        """Whether exceptions are looked at where they are thrown."""
-        return self.first_chance or self.shows
+        """Whether exceptions are looked at where they are thrown, or debug output is."""
+        return self.first_chance or self.shows or self.output is not None
 
     @property
     def holds(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -136,6 +137,32 @@ def test_a_program_of_dotnet_has_children_and_becomes_another(version: str, tmp_
             (report,) = reports(own)
         assert app.process.wait(DEADLINE_S) == 9
     assert (report["pid"], report["name"], report["trigger"]) == (app.pid, "sh", "exit")
+
+
+@pytest.mark.gate("toolchain", "perf-breakpoints")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_debug_output_is_shown_and_waited_for(version: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        with started("-mm", "--json", "-l", "-f", "a tr?ce", app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            app.ask("say log")  # .NET itself keeps it from all but debuggers
+            app.ask("say trace")
+            out, said = own.communicate(timeout=DEADLINE_S)
+        assert app.alive()
+    (report,) = json.loads(out)
+    assert (report["trigger"], report["line"]) == ("output", "a trace")
+    assert f"output of thread {app.pid}: a trace\n" in said
+
+
+@pytest.mark.gate("toolchain", "perf-breakpoints", "old-runtimes")
+def test_debug_output_that_no_breakpoint_is_left_for(tmp_path: Path) -> None:
+    with (
+        running("Faults", "8.0.4") as app,
+        started("-mm", "-l", "-t", app.pid, cwd=tmp_path) as own,
+    ):
+        await_line(own, "debug output is not seen: the processor has no breakpoint left for it")
+        await_line(own, "waiting in process")
+        own.kill()
 
 
 @pytest.mark.gate("toolchain")

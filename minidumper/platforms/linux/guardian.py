@@ -43,8 +43,19 @@ ANSWER_S = 30.0
 
 _LOG = logging.getLogger(__name__)
 
-EXIT_KIND = 9
-"""The kind of the breakpoint at exit(3), as the guardian knows it."""
+OUTPUT_KIND, EXIT_KIND = 5, 9
+"""The kinds of the guardian's breakpoints at .NET's call of syslog(3) and at exit(3)."""
+
+_C_LIBRARIES = ("libc.so", "libc-")
+_SYSLOG = (("libSystem.Native.so",), "SystemNative_SysLog")
+"""What System.Diagnostics.DebugProvider calls without a debugger: DebugProvider.Unix.cs."""
+_HOLDING = {
+    EventKind.EXCEPTION,
+    EventKind.SIGNAL,
+    EventKind.EXIT,
+    EventKind.EXEC,
+    EventKind.OUTPUT,
+}
 
 _REGSETS = (libc.NT_PRSTATUS, libc.NT_FPREGSET, libc.NT_X86_XSTATE)
 _BUFFER = 1 << 18
@@ -73,6 +84,7 @@ class Guardian:
         self._at_call = False
         self._ended = False
         self._places: dict[int, int] = {}
+        self._wants_output = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._socket, theirs = socket.socketpair()
         try:
@@ -100,6 +112,7 @@ class Guardian:
             TargetExitedError: it ended meanwhile.
         """
         self._pid = process.pid
+        self._wants_output = what.output
         try:
             self._ask(" ".join(["seize", str(process.pid), *(f"{flag:d}" for flag in what[:4])]))
         except OSError as err:
@@ -129,7 +142,7 @@ class Guardian:
             for line in self._receive():
                 self._take(line)
         event = self._events.popleft()
-        if event.kind in (EventKind.EXCEPTION, EventKind.SIGNAL, EventKind.EXIT, EventKind.EXEC):
+        if event.kind in _HOLDING:
             self.first = event.tid
         self._at_call = event.kind is EventKind.EXCEPTION and event.number in (
             *(THROW, RETHROW, RANGE_CHECK),
@@ -155,7 +168,7 @@ class Guardian:
         memory is there, but the runtime has put some of its things away.
         """
         assert self._target
-        place = _exit_function(self._target)
+        place = _function(self._target, _C_LIBRARIES, "exit")
         if place is None:
             return False
         try:
@@ -176,16 +189,13 @@ class Guardian:
         Raises:
             CaptureError: the system lets us watch no address.
         """
-        patterns = [f"+{_hex(text)}" for text in texts.texts]
-        patterns += [f"-{_hex(text)}" for text in texts.excluded]
-        (reason,) = self._ask(" ".join(["filter", f"{show_all:d}", *patterns]))
+        (reason,) = self._ask(" ".join(["filter", f"{show_all:d}", *_patterns(texts)]))
         _LOG.debug(
             "types that do not count are dismissed by %s",
             f"the guardian (BPF: {os.strerror(int(reason))})" if int(reason) else "the kernel",
         )
         try:
-            exits = {kind: at for kind, at in self._places.items() if kind == EXIT_KIND}
-            self._set_breakpoints(exits | dict(places))
+            self._set_throw_places(places)
         except OSError as err:
             raise CaptureError(
                 f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
@@ -204,12 +214,30 @@ class Guardian:
         self._send(f"rule {method_table:x} {verdict:d} {message_offset} {_hex(name)}")
 
     def watch_output(self, texts: TextFilter) -> None:
-        """See `Watcher.watch_output`.
+        """Hold the thread that puts it out, as `watch_exceptions` is told where .NET runs."""
+        self._send(" ".join(["output", *_patterns(texts)]))
+
+    def _set_throw_places(self, places: Mapping[int, int]) -> None:
+        """Watch these and what else is wanted; debug output where the processor has room for it.
 
         Raises:
-            CaptureError: there is no debug output without a debugger.
+            OSError: no breakpoint can be had.
         """
-        raise CaptureError("minidumper does not see debug output here yet", stage="watch")
+        assert self._target
+        exits = {kind: at for kind, at in self._places.items() if kind == EXIT_KIND}
+        wanted = exits | dict(places)
+        output = self._wants_output and _function(self._target, *_SYSLOG)
+        if not output:
+            self._set_breakpoints(wanted)
+            return
+        try:
+            self._set_breakpoints(wanted | {OUTPUT_KIND: output})
+        except OSError as err:
+            if err.errno != errno.ENOSPC:  # perf_event_open(2): all four are in use
+                raise
+            _LOG.warning("debug output is not seen: the processor has no breakpoint left for it")
+            self._wants_output = False
+            self._set_breakpoints(wanted)
 
     def _set_breakpoints(self, places: Mapping[int, int]) -> None:
         self._places = dict(places)
@@ -379,17 +407,25 @@ _EVENTS: Mapping[str, Callable[[EventKind, list[str]], WatchEvent]] = {
     "began": lambda kind, w: WatchEvent(kind, int(w[0])),
     "gone": lambda kind, w: WatchEvent(kind, int(w[0])),
     "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
+    "output": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
+    "said": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
     "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),
 }
 
 
-def _exit_function(process: LinuxProcess) -> int | None:
+def _function(process: LinuxProcess, libraries: tuple[str, ...], name: str) -> int | None:
+    """Where a function of a library is, which has a name that begins so."""
     for module in process.modules():
-        if os.path.basename(module.path).startswith(("libc.so", "libc-")):
+        if os.path.basename(module.path).startswith(libraries):
             with contextlib.suppress(MemoryFaultError):
                 image = read_image(process.memory.read, module.base)
-                return lookup_symbol(image, "exit") if image else None
+                return lookup_symbol(image, name) if image else None
     return None
+
+
+def _patterns(texts: TextFilter) -> list[str]:
+    wanted = [f"+{_hex(text)}" for text in texts.texts]
+    return wanted + [f"-{_hex(text)}" for text in texts.excluded]
 
 
 def _hex(text: str) -> str:
