@@ -26,7 +26,8 @@ _ACCESS = (
 Judge = Callable[[debugapi.DEBUG_EVENT], int]
 
 _LOOK_MS = 50
-"""Milliseconds between two looks whether the loop is to end."""
+"""Milliseconds between two looks whether the loop is to end; a process is quiet for so long."""
+_QUIET_S = 1.0  # a process that is never quiet is let go all the same
 
 
 class DebugLoop:
@@ -136,10 +137,20 @@ class DebugLoop:
             while not self._leaves and not self.ended:
                 if _next(event):
                     self._answer(event)
+            self._await_quiet(event)
         except Exception as err:  # who waits for us is told
             self.error = err
         finally:
             self._detach()
+
+    def _await_quiet(self, event: debugapi.DEBUG_EVENT) -> None:
+        """Answer what still comes: an event that is under way when we detach can end the process.
+
+        Seen under Wine of debug output, which the runtime writes in pieces.
+        """
+        deadline = time.monotonic() + _QUIET_S
+        while not self.ended and time.monotonic() < deadline and _next(event):
+            self._answer(event)
 
     def _answer(self, event: debugapi.DEBUG_EVENT) -> None:
         answer = debugapi.DBG_EXCEPTION_NOT_HANDLED
