@@ -197,6 +197,27 @@ def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> No
     assert names(found) == types
 
 
+def test_async_lets_the_thread_go_on_before_the_file_is_written(tmp_path: Path) -> None:
+    with running("Faults") as app:
+        gone_on = threading.Event()
+
+        def wait(_written: int, _all: int) -> None:
+            assert gone_on.wait(DEADLINE_S)
+
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/", async_copy=True, progress=wait)
+        monitor.on_exception(1, type=RARE)
+        with watched(monitor) as taken:
+            assert app.ask("caught rare") == "RareException"
+            gone_on.set()
+            taken.thread.join(DEADLINE_S)
+        assert taken.error is None
+        (report,) = taken.reports
+        assert report.moment
+        assert report.moment.exception
+        assert report.moment.exception.type == RARE
+        assert_well(app)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_rare_one_among_many(version: str, tmp_path: Path) -> None:
     """Six threads throw all the time; the target loses no exception of its own."""
