@@ -1,11 +1,17 @@
 using System;
 using System.Collections.Generic;
 using System.Reflection;
+using System.Threading;
 
 /// <summary>Mass for each kind of GC segment.</summary>
 internal static class Heap
 {
     private const int Megabyte = 1024 * 1024;
+
+    private static long s_written;
+
+    /// <summary>How many records <see cref="Write"/> has written to.</summary>
+    public static long Written => Volatile.Read(ref s_written);
 
     /// <summary>Linked records of about 128 bytes each, their text included.</summary>
     public static object Small(int megabytes)
@@ -49,17 +55,39 @@ internal static class Heap
         return arrays;
     }
 
+    /// <summary>Writes to each of the records, over and over, in a thread of its own.</summary>
+    public static string Write(object records)
+    {
+        new Thread(() =>
+        {
+            while (true)
+            {
+                for (var record = records as Record; record != null; record = record.Touch())
+                {
+                    Volatile.Write(ref s_written, s_written + 1);
+                }
+            }
+        }) { IsBackground = true }.Start();
+        return "writing";
+    }
+
     private sealed class Record
     {
         private readonly Record? _next;
         private readonly string _text;
-        private readonly long _number;
+        private long _number;
 
         public Record(Record? next, int number)
         {
             _next = next;
             _number = number;
             _text = "record " + number + (_next?._number > 0 ? " of a list" : "");
+        }
+
+        public Record? Touch()
+        {
+            _number++;
+            return _next;
         }
 
         public override string ToString() => _text;

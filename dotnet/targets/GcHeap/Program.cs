@@ -1,12 +1,14 @@
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 
 /// <summary>A heap of a chosen size that has one of everything a heap can have.</summary>
 /// <remarks>
-/// --small MB, --large MB, --pinned MB, --native MB, --threads N. "collect" runs a full GC.
+/// --small MB, --large MB, --pinned MB, --native MB, --threads N. "collect" runs a full GC, "write" writes to all small objects from
+/// then on, "written" tells how often.
 /// </remarks>
 internal static class Program
 {
@@ -30,12 +32,16 @@ internal static class Program
         Finalizable.Release();
     }
 
-    private static string? Answer(string word)
+    private static string? Answer(string word) => word switch
     {
-        if (word != "collect")
-        {
-            return null;
-        }
+        "collect" => Collect(),
+        "write" => Heap.Write(s_roots[0]),
+        "written" => Heap.Written.ToString(CultureInfo.InvariantCulture),
+        _ => null,
+    };
+
+    private static string Collect()
+    {
         GC.Collect();
         return "collected";
     }
