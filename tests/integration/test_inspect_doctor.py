@@ -403,7 +403,8 @@ def test_where_every_gate_is_open_a_dump_can_be_taken(tmp_path: Path) -> None:
         assert list(verdict.gates) == [
             *("exists", "user", "yama", "capabilities", "seccomp", "dumpable", "not traced"),
             *("namespaces", "bitness", "access", "runtime", "DAC", "DAC trusted", "host"),
-            *("stop and plan", "disk", "memory for --async", "breakpoints", "kernel filter"),
+            *("debugger", "stop and plan", "disk", "memory for --async", "breakpoints"),
+            "kernel filter",
         ]
         assert running.alive()
         write_dump(running.pid, "heap", str(tmp_path / "heap.dmp"))
