@@ -259,7 +259,7 @@ class ClrClient:
                 "path": runtime.path,
                 "start": runtime.base,
                 "end": runtime.end,
-                "version": runtime.version,
+                "version": runtime.version or dac.version,  # a dump may lack what tells it
             },
             "dac": str(dac.path),
             "skip": list(skip),

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..formats.elfimage import build_id, file_image
 from ..formats.peimage import read_pe
-from .runtime import Runtime, RuntimeKind
+from .runtime import Runtime, RuntimeKind, known_version, stamped_version
 
 _PROCESS_ROOT = re.compile(r"/proc/\d+/root(?=/)")
 """Another root folder; the link reads "/", and only the kernel can follow it: proc(5)."""
@@ -33,6 +33,15 @@ class Dac:
 
     path: Path
     descriptor: int | None = None
+
+    @property
+    def version(self) -> str:
+        """The version of .NET that people know, which the file tells; "" where it does not."""
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return known_version(stamped_version(data), str(self.path))
 
     def __enter__(self) -> Self:
         return self

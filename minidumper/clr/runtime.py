@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import mmap
 import re
 import struct
 from collections.abc import Iterator
@@ -184,10 +185,15 @@ def _stamped_version(image: ElfImage) -> str:
         if header.type == PT_LOAD and header.flags & _PF_W:
             start = image.bias + header.vaddr
             for data in _readable(image, start, start + header.filesz):
-                match = _VERSION.search(data)
-                if match:
-                    return match[1].decode()
+                if found := stamped_version(data):
+                    return found
     return ""
+
+
+def stamped_version(data: bytes | mmap.mmap) -> str:
+    """What the build stamped into a native library of .NET; "" where nothing is."""
+    match = _VERSION.search(data)
+    return match[1].decode() if match else ""
 
 
 def _readable(image: ElfImage, start: int, end: int) -> Iterator[bytes]:

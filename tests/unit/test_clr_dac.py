@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minidumper.clr import dac as dac_module
-from minidumper.clr.dac import find_dac
+from minidumper.clr.dac import Dac, find_dac
 from minidumper.clr.runtime import Runtime, RuntimeKind
 from minidumper.errors import DacNotFoundError, DacUntrustedError, NoClrInTargetError
 from minidumper.formats.elfimage import build_id, file_image
@@ -157,3 +157,11 @@ def test_a_path_in_the_root_of_another_process(tmp_path: Path) -> None:
     assert (path, top) == (Path("/proc/4711/root/usr/lib/dac.so"), Path("/proc/4711/root"))
     (tmp_path / "link").symlink_to(tmp_path / "there")
     assert dac_module._located(tmp_path / "link") == (tmp_path / "there", Path("/"))
+
+
+def test_the_file_tells_its_version_where_a_dump_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "libmscordaccore.so"
+    path.write_bytes(b"\0@(#)Version 10.0.1426.52326 @Commit: 1234\0")
+    assert Dac(path).version == "10.0.14"
+    path.write_bytes(b"no such words")
+    assert Dac(path).version == ""
