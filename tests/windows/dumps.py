@@ -164,7 +164,7 @@ def test_a_dump_goes_into_a_pipe(
 class Forgetful(PlanHandler):
     """Loses the last range, as dbghelp does with ranges beyond its lists."""
 
-    def __init__(self, ranges: Sequence[MemoryRange], sink: Sink, *_: object) -> None:
+    def __init__(self, ranges: Sequence[MemoryRange], sink: Sink, *_: object, **__: object) -> None:
         super().__init__(ranges[:-1], sink)
 
 
