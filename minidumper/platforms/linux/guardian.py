@@ -66,7 +66,7 @@ class Guardian:
 
     needs_places = True
     tells_modules = False
-    advice = "each exception takes 30 to 100 us more"
+    advice = "each exception takes 70 to 95 us more"
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         """Start the process; `command` gets the number of its connection as last word."""
