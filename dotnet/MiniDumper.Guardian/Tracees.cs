@@ -39,9 +39,14 @@ internal sealed class Tracees
             foreach (int tid in fresh)
             {
                 if (Libc.Ptrace(Libc.Seize, tid, 0, options) == 0)
+                {
                     _all[tid] = new Tracee(tid);
-                else if (!IsDead(tid))
-                    return Libc.Errno;
+                    continue;
+                }
+
+                int errno = Libc.Errno; // now: to read a file sets it, too
+                if (!IsDead(tid))
+                    return errno;
             }
 
             StopAll();

@@ -61,6 +61,15 @@ def test_with_fewer_than_the_target(tmp_path: Path) -> None:
     assert "in a container add --cap-add=SYS_PTRACE" in done.stderr
 
 
+def test_a_program_that_cannot_be_watched_never_begins(tmp_path: Path) -> None:
+    prefix = seccomp.prefix(seccomp.PTRACE)
+    words = ("-ma", "-t", "-x", "touch", tmp_path / "begun")
+    done = minidumper(*words, cwd=tmp_path, prefix=prefix)
+    assert done.returncode == 4
+    assert "seccomp" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_perf_events(tmp_path: Path) -> None:
     """Docker's default profile: no exceptions where they are thrown, but unhandled ones."""
     prefix = seccomp.prefix(seccomp.PERF_EVENT_OPEN)
