@@ -181,7 +181,7 @@ def test_a_runtime_that_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
         rescue(os.getpid())
 
 
-@pytest.mark.parametrize("version", ["7.0.1", "11.0.0", "3.1.23"])
+@pytest.mark.parametrize("version", ["7.0.1", "11.0.0", "3.1.23", ""])
 def test_other_versions_are_refused(version: str) -> None:
     with pytest.raises(UnsupportedTargetError):
         check_version(version)

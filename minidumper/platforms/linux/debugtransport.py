@@ -32,7 +32,7 @@ from ...errors import (
 from ..gates import Gate, gate
 from . import procfs
 
-MAJORS = (8, 9, 10)
+MAJORS = ("8", "9", "10")
 """Versions of .NET whose transport is known."""
 
 # MessageType
@@ -40,11 +40,12 @@ _REQUEST, _ACCEPT, _REJECT, _RESYNC, _CLOSE, _EVENT = range(6)
 # DebuggerIPCEventType
 _SYNC_COMPLETE, _ASYNC_BREAK, _DETACH = 0x102, 0x200, 0x22F
 
-_HEADER = struct.Struct("<IIIIIIII8s8s")  # type, size, id, reply to, last seen, 0, union, 0
+_HEADER = struct.Struct("<6I2I16x")  # type, size, id, reply to, last seen, 0, a union
 _BODY = struct.Struct("<QI32sI")  # 0, event type, ..., whether a reply is wanted
 _GONE = " (deleted)"  # proc_pid_fd(5)
 _FIFO = "clr-debug-pipe-"
 _SEEN_ALL = 0xFFFF_FFFF
+_VERSION = 2  # of the transport
 
 _LISTEN_S = 2.0  # until the runtime has seen that a client is gone, and made its FIFOs anew
 _FIRST_S = 0.05  # a message that comes by itself is there by then
@@ -85,11 +86,12 @@ def check_version(version: str) -> None:
     """Refuse a .NET whose transport is not known.
 
     Raises:
-        UnsupportedTargetError: it is older than 8 or newer than 10.
+        UnsupportedTargetError: it is older than 8, newer than 10, or not known.
     """
-    if int(version.partition(".")[0]) not in MAJORS:
+    if version.partition(".")[0] not in MAJORS:
         raise UnsupportedTargetError(
-            f".NET {version}: how a debugger speaks to it is known for 8, 9 and 10 alone"
+            f".NET {version or 'of unknown version'}: how a debugger speaks to it is known for 8, "
+            "9 and 10 alone"
         )
 
 
@@ -127,8 +129,7 @@ class _Session:
         self._pid = pid
         self._number = 1
         with ExitStack() as stack:
-            pipes = self._connected()
-            self._to, self._from = pipes
+            self._to, self._from = self._connected()
             stack.callback(os.close, self._to)
             stack.callback(os.close, self._from)
             self._first = self._receive(first_s)
@@ -148,7 +149,8 @@ class _Session:
     def free(self) -> bool:
         """Detach from the process; False where it was running."""
         if self.is_left:
-            stopped = self._take_over()
+            self._take_over()
+            stopped = True
         elif self._first is None:
             answer = self._request()
             if answer.kind != _ACCEPT:  # a session is left, it was only slow to say so: once more
@@ -161,19 +163,17 @@ class _Session:
         self._send(_header(_CLOSE))
         return stopped
 
-    def _take_over(self) -> bool:
-        """Go on with the session of a debugger that is gone, and stop the process: True."""
+    def _take_over(self) -> None:
+        """Go on with the session of a debugger that is gone, and stop the process."""
         assert self._first
         self._send(_header(_RESYNC, last_seen=_SEEN_ALL))
         self._number = self._first.last_seen + 1
         self._send_event(_ASYNC_BREAK)
         self._await_event(_SYNC_S, _SYNC_COMPLETE)  # none comes where it is stopped already
-        return True
 
     def _request(self) -> Message:
         """The answer to the wish for a session."""
-        version = struct.pack("<II", 2, 0)
-        self._send(_header(_REQUEST, size=16, union=version) + os.urandom(16))
+        self._send(_header(_REQUEST, size=16, union=(_VERSION, 0)) + os.urandom(16))
         answer = self._receive(_ANSWER_S)
         if answer is None or answer.kind not in (_ACCEPT, _REJECT, _RESYNC):
             raise self._unknown(answer)
@@ -243,8 +243,7 @@ class _Session:
 
     def _send_event(self, event: int, *, reply: bool = False) -> None:
         body = _BODY.pack(0, event, b"", reply)
-        union = struct.pack("<II", 0, event)
-        self._send(_header(_EVENT, number=self._number, size=len(body), union=union) + body)
+        self._send(_header(_EVENT, number=self._number, size=len(body), union=(0, event)) + body)
         self._number += 1
 
     def _receive(self, timeout_s: float) -> Message | None:
@@ -252,7 +251,7 @@ class _Session:
         data = self._read(_HEADER.size, timeout_s)
         if data is None:
             return None
-        kind, size, _, _, last_seen, _, _, event, _, _ = _HEADER.unpack(data)
+        kind, size, _, _, last_seen, _, _, event = _HEADER.unpack(data)
         self._read(size, _ANSWER_S)
         return Message(kind, last_seen, event if kind == _EVENT else 0)
 
@@ -326,7 +325,11 @@ def fifos(pid: int) -> list[Path]:
 
 
 def _header(
-    kind: int, *, number: int = 0, size: int = 0, last_seen: int = 0, union: bytes = bytes(8)
+    kind: int,
+    *,
+    number: int = 0,
+    size: int = 0,
+    last_seen: int = 0,
+    union: tuple[int, int] = (0, 0),
 ) -> bytes:
-    first, second = struct.unpack("<II", union)
-    return _HEADER.pack(kind, size, number, 0, last_seen, 0, first, second, b"", b"")
+    return _HEADER.pack(kind, size, number, 0, last_seen, 0, *union)

@@ -49,6 +49,7 @@ OUTPUT_KIND, EXIT_KIND = 5, 9
 _C_LIBRARIES = ("libc.so", "libc-")
 _SYSLOG = (("libSystem.Native.so",), "SystemNative_SysLog")
 """What System.Diagnostics.DebugProvider calls without a debugger: DebugProvider.Unix.cs."""
+_HELPERS = (THROW, RETHROW, RANGE_CHECK)
 _HOLDING = {
     EventKind.EXCEPTION,
     EventKind.SIGNAL,
@@ -114,7 +115,8 @@ class Guardian:
         self._pid = process.pid
         self._wants_output = what.output
         try:
-            self._ask(" ".join(["seize", str(process.pid), *(f"{flag:d}" for flag in what[:4])]))
+            flags = (what.exits, what.crashes, what.threads, what.interrupts)
+            self._ask(" ".join(["seize", str(process.pid), *(f"{flag:d}" for flag in flags)]))
         except OSError as err:
             if err.errno == errno.EPERM:
                 raise access.denied(process.pid, process.status) from None
@@ -144,9 +146,7 @@ class Guardian:
         event = self._events.popleft()
         if event.kind in _HOLDING:
             self.first = event.tid
-        self._at_call = event.kind is EventKind.EXCEPTION and event.number in (
-            *(THROW, RETHROW, RANGE_CHECK),
-        )
+        self._at_call = event.kind is EventKind.EXCEPTION and event.number in _HELPERS
         if event.tid and self._target and event.kind is not EventKind.GONE:
             event = dataclasses.replace(event, own_tid=self._target.own_tid(event.tid))
         return event
