@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, Self
 
-from .errors import OutputError
+from .errors import MemoryFaultError, OutputError
 from .plan import CaptureWarning, DumpPlan
 from .ranges import MemoryRange
 from .report import ExceptionInfo
@@ -131,6 +131,23 @@ class MemoryReader(Protocol):
     def read_into(self, address: int, buffer: memoryview) -> int:
         """Fill `buffer` from `address`; returns the bytes read before the first fault."""
         ...
+
+
+def read_exactly(
+    read_into: Callable[[int, memoryview], int], address: int, size: int, *, whose: str
+) -> bytes:
+    """Exactly `size` bytes from `address`; `whose` memory it is goes into the error.
+
+    Raises:
+        MemoryFaultError: not all of it can be read.
+    """
+    buffer = bytearray(size)
+    done = read_into(address, memoryview(buffer))
+    if done != size:
+        raise MemoryFaultError(
+            f"memory of {whose} at 0x{address + done:x} cannot be read", address=address, size=size
+        )
+    return bytes(buffer)
 
 
 class Target(Protocol):

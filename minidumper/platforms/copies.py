@@ -7,10 +7,9 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
-from ..errors import MemoryFaultError
 from ..plan import CaptureWarning
 from ..ranges import MemoryRange
-from ..target import MemoryReader, MemorySource
+from ..target import MemoryReader, MemorySource, read_exactly
 
 COPY_LIMIT = 512 << 20
 """Bytes of shared memory that are copied while the target is stopped, at about 2 GB/s."""
@@ -133,12 +132,4 @@ class SnapshotMemory:
             MemoryFaultError: not all of it can be read.
             CaptureError: the snapshot is gone.
         """
-        buffer = bytearray(size)
-        done = self.read_into(address, memoryview(buffer))
-        if done != size:
-            raise MemoryFaultError(
-                f"memory of the snapshot at 0x{address + done:x} cannot be read",
-                address=address,
-                size=size,
-            )
-        return bytes(buffer)
+        return read_exactly(self.read_into, address, size, whose="the snapshot")

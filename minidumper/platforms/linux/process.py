@@ -15,7 +15,6 @@ from typing import NoReturn, Self
 
 from ...errors import (
     BitnessMismatchError,
-    MemoryFaultError,
     TargetExitedError,
     TargetNotFoundError,
     UnsupportedTargetError,
@@ -26,7 +25,7 @@ from ...images.core import CoreImage, diagnostics
 from ...plan import CaptureWarning, DumpPlan
 from ...ranges import MemoryRange
 from ...report import ExceptionInfo
-from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion
+from ...target import MemoryReader, MemorySource, ModuleInfo, ThreadInfo, VmRegion, read_exactly
 from . import access, libc, procfs
 from .ptrace import Keeper, Tracer
 
@@ -62,15 +61,7 @@ class ProcessMemory:
         Raises:
             MemoryFaultError: not all of it can be read.
         """
-        buffer = bytearray(size)
-        done = self.read_into(address, memoryview(buffer))
-        if done != size:
-            raise MemoryFaultError(
-                f"memory of process {self._pid} at 0x{address + done:x} cannot be read",
-                address=address,
-                size=size,
-            )
-        return bytes(buffer)
+        return read_exactly(self.read_into, address, size, whose=f"process {self._pid}")
 
     def _read_some(self, address: int, buffer: memoryview) -> int:
         if self._direct:

@@ -6,8 +6,8 @@ import ctypes
 from collections.abc import Iterator
 from ctypes import byref, c_size_t, sizeof
 
-from ...errors import InsufficientMemoryError, MemoryFaultError, NativeCallError
-from ...target import VmRegion
+from ...errors import InsufficientMemoryError, NativeCallError
+from ...target import VmRegion, read_exactly
 from . import memoryapi
 
 _PATH_SIZE = 1024
@@ -43,15 +43,7 @@ class ProcessMemory:
         Raises:
             MemoryFaultError: not all of it can be read.
         """
-        buffer = bytearray(size)
-        done = self.read_into(address, memoryview(buffer))
-        if done != size:
-            raise MemoryFaultError(
-                f"memory of process {self._pid} at 0x{address + done:x} cannot be read",
-                address=address,
-                size=size,
-            )
-        return bytes(buffer)
+        return read_exactly(self.read_into, address, size, whose=f"process {self._pid}")
 
     def _read_some(self, address: int, buffer: memoryview) -> int:
         count = c_size_t(0)
