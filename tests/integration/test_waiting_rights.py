@@ -9,14 +9,18 @@ import pytest
 
 from tests.support import gates, seccomp
 from tests.support.commands import minidumper, started
-from tests.support.targets import running
-from tests.support.waiting import await_line, reports, tell
+from tests.support.targets import command, running
+from tests.support.waiting import await_line, launch, reports, tell
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints", "root")
 
-NO_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
-"""Root is a user like any other then, who can run this Python wherever it is."""
+NOBODY = 65534
+# Test runners live where only root may enter: so much of root is left.
+ANOTHER_USER = [
+    *("setpriv", f"--reuid={NOBODY}", "--clear-groups", "--bounding-set=-all,+dac_read_search"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--"),
+]
 IN_A_CONTAINER = [
     "setpriv",
     # Those of Docker, capabilities(7): no SYS_PTRACE, PERFMON, BPF, SYS_ADMIN.
@@ -28,29 +32,46 @@ IN_A_CONTAINER = [
 RARE = "Faults.RareException"
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One that everybody may write to."""
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+@pytest.mark.parametrize("prefix", [ANOTHER_USER, IN_A_CONTAINER], ids=["same user", "container"])
 @pytest.mark.parametrize(
-    ("prefix", "choice"),
+    ("choice", "word", "trigger"),
     [
-        (NO_RIGHTS, ("-e", "1", "--type", RARE)),
-        (IN_A_CONTAINER, ("-e", "1", "--type", RARE)),
-        (IN_A_CONTAINER, ("-e", "2")),
-        (NO_RIGHTS, ("-t",)),
+        (("-e", "1", "--type", RARE), "caught rare", "exception"),
+        (("-e", "2"), "end unhandled", "exception"),
+        (("-t",), "end exit", "exit"),
+        (("-l", "-f", "a trace"), "say trace", "output"),
     ],
-    ids=["same user, -e 1", "container, -e 1", "container, -e 2", "same user, -t"],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
 def test_with_the_rights_of_the_target(
-    choice: Sequence[str], prefix: Sequence[str], tmp_path: Path
+    choice: Sequence[str], word: str, trigger: str, prefix: Sequence[str], folder: Path
 ) -> None:
     with running("Faults", prefix=prefix) as app:
         words = ("-mm", "--json", *choice, str(app.pid))
-        with started(*words, cwd=tmp_path, prefix=prefix) as own:
+        with started(*words, cwd=folder, prefix=prefix) as own:
             await_line(own, "waiting in process")
-            if "1" in choice:
-                app.ask("caught rare")
-            else:
-                tell(app, "end unhandled" if "-e" in choice else "end exit")
+            tell(app, word)
             (report,) = reports(own)
-    assert report["trigger"] == ("exit" if "-t" in choice else "exception")
+    assert report["trigger"] == trigger
+    assert report["warnings"] == []
+
+
+@pytest.mark.parametrize("prefix", [ANOTHER_USER, IN_A_CONTAINER], ids=["user", "container"])
+def test_a_program_of_ones_own(prefix: Sequence[str], folder: Path) -> None:
+    program = command("Faults", "10.0.14")
+    words = ("-mm", "-e", "1", "-f", "*a rare*", "-o", f"{folder}/")
+    done = launch(
+        *words, program=program, cwd=folder, typed="caught rare\nend exit\n", prefix=prefix
+    )
+    assert done.returncode == 7, done.stderr
+    assert [path.name[:7] for path in folder.iterdir()] == ["Faults_"]
 
 
 def test_with_fewer_than_the_target(tmp_path: Path) -> None:
@@ -83,3 +104,11 @@ def test_without_perf_events(tmp_path: Path) -> None:
             tell(app, "end unhandled")
             (report,) = reports(own)
     assert report["exception"]["type"] == RARE
+
+
+def test_of_another_user(folder: Path) -> None:
+    with running("Faults") as app:
+        done = minidumper("-mm", "-e", "2", app.pid, cwd=folder, prefix=ANOTHER_USER)
+    assert done.returncode == 4
+    assert f"it runs as user 0, minidumper as user {NOBODY}" in done.stderr
+    assert "(sudo -u '#0' minidumper …) or as root" in done.stderr

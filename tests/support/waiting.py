@@ -47,13 +47,17 @@ def tell(app: Running, word: str) -> None:
 
 
 def launch(
-    *words: str | Path, program: Sequence[str | Path], cwd: Path, typed: str = ""
+    *words: str | Path,
+    program: Sequence[str | Path],
+    cwd: Path,
+    typed: str = "",
+    prefix: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run minidumper -x to its end, with dotnet in the PATH."""
     dotnet = runtimes.root("10.0.14")
     path = {"PATH": f"{dotnet}:{os.environ['PATH']}"}
     return subprocess.run(
-        [*PROGRAM, *map(str, words), "-x", *map(str, program)],
+        [*prefix, *PROGRAM, *map(str, words), "-x", *map(str, program)],
         cwd=cwd,
         env=ENVIRONMENT | runtimes.dotnet_environment("10.0.14") | path,
         input=typed,

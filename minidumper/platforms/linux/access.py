@@ -66,7 +66,8 @@ def _gate(status: Status) -> tuple[str, str, str]:
         return (
             "user",
             f"it runs as user {status.uid}, minidumper as user {own.uid}",
-            f"run minidumper as that user or as root: sudo -u '#{status.uid}' minidumper …",
+            f"run minidumper as that user (sudo -u '#{status.uid}' minidumper …) or "
+            + ("as root" if own.uid else "in a container with --cap-add=SYS_PTRACE"),
         )
     if not capable and status.gid != own.gid:
         return (
