@@ -253,6 +253,11 @@ def _subject(
         raise UsageError(
             f"surplus words: {' '.join(words)}", hint="with -x there is no other process"
         )
+    if output == STANDARD_OUTPUT:
+        raise UsageError(
+            "-o - and -x: standard output is that of the program",
+            hint="write to a file, -o FILE; or launch it yourself, and give its pid",
+        )
     folder, command = habits.folder_and_command(launch)
     if folder and output is not None:
         raise UsageError(
