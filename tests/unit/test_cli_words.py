@@ -138,7 +138,7 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-mh -t -x", "-x needs a program", "-x IMAGE"),
         ("-mh -t -x .", "-x . names a folder and no program", "-x FOLDER IMAGE"),
         ("-mh -t -o a -x . MyApp", "two places for the dump: -o a and .", "leave one"),
-        ("-mh -t -o - -x MyApp", "standard output is that of the program", "-o FILE"),
+        ("-mh -t -o - -x MyApp", "-o - and -x: standard output is that of the program", "-o FILE"),
         ("-mh -t 42 -x MyApp", "surplus words: 42", "there is no other process"),
         ("-mh -w 42", "-w waits for a process by its name", "-w NAME"),
         ("-mh --mode", "option '--mode' requires an argument", "minidumper --help"),
