@@ -128,6 +128,10 @@ class Capture:
 
     def _rehearse_again(self) -> None:
         """Rehearse before every stop, once: methods are compiled anew all the time."""
+        try:
+            self.planner.attach(self.target)  # the snapshot of the stop before is gone
+        except BridgeError as err:
+            self.planner.restart_without(("rehearsal",), err)
         if time.monotonic() > self._fresh_until:
             self.planner.rehearse()
         self._fresh_until = 0.0

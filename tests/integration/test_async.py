@@ -115,18 +115,23 @@ def test_a_gc_that_works_all_the_time(tmp_path: Path) -> None:
             pass
 
 
-def test_several_dumps_leave_nothing_open_in_the_worker(tmp_path: Path) -> None:
+def test_several_dumps_in_a_row(tmp_path: Path) -> None:
+    """Each of a snapshot of its own; neither descriptors nor threads are left of one."""
+    own = psutil.Process()
     with (
         running("GcHeap") as app,
         platforms.open_target(app.pid) as target,
-        Capture(target, [DumpMode.MINIMAL]) as capture,
+        Capture(target, [DumpMode.HEAP]) as capture,
     ):
-        (worker,) = psutil.Process().children()[1:]
+        (worker,) = own.children()[1:]
         counts = []
         for number in range(4):
-            capture.write([str(tmp_path / str(number))], async_copy=True)
-            counts.append(worker.num_fds())
+            (report,) = capture.write([str(tmp_path / str(number))], async_copy=True)
+            assert (report.way, report.warnings) == (Way.SNAPSHOT, ())
+            counts.append((worker.num_fds(), own.num_fds(), own.num_threads()))
         assert counts[1] == counts[3]
+    done = minidumper("verify", report.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_process_that_cannot_be_snapshot_is_copied(tmp_path: Path) -> None:
