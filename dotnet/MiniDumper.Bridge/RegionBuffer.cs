@@ -20,7 +20,8 @@ internal sealed class RegionBuffer
     /// <summary>Longer ranges are kept as ranges, shorter ones as single pages in the hash table.</summary>
     private const ulong MaxLoosePages = 16;
 
-    private readonly record struct Span(ulong Start, ulong End, Reasons Reasons);
+    /// <summary>The addresses [start, end), and what is noted of all of them.</summary>
+    internal readonly record struct Span(ulong Start, ulong End, Reasons Reasons);
 
     private ulong[] _pages = new ulong[1 << 12];
     private Reasons[] _reasons = new Reasons[1 << 12];
@@ -56,10 +57,13 @@ internal sealed class RegionBuffer
         }
     }
 
+    /// <summary>All that was noted, sorted and disjoint.</summary>
+    public IReadOnlyList<Span> Noted() => Union(noted => noted);
+
     /// <summary>Packed columns: all starts (u64), all ends (u64), all reasons (u32).</summary>
     public byte[] Pack()
     {
-        List<Span> regions = Union();
+        List<Span> regions = Union(Resolve);
         byte[] packed = new byte[regions.Count * 20];
         Span<ulong> addresses = MemoryMarshal.Cast<byte, ulong>(packed.AsSpan(0, regions.Count * 16));
         Span<uint> reasons = MemoryMarshal.Cast<byte, uint>(packed.AsSpan(regions.Count * 16));
@@ -133,7 +137,7 @@ internal sealed class RegionBuffer
         return spans;
     }
 
-    private List<Span> Union()
+    private List<Span> Union(Func<Reasons, Reasons> read)
     {
         List<Span> spans = Collected();
         (ulong At, bool Begins, Reasons Reasons)[] edges = new (ulong, bool, Reasons)[spans.Count * 2];
@@ -151,7 +155,7 @@ internal sealed class RegionBuffer
         foreach ((ulong at, bool begins, Reasons reasons) in edges)
         {
             if (at > previous)
-                Append(regions, previous, at, Resolve(current));
+                Append(regions, previous, at, read(current));
             previous = at;
             for (uint rest = (uint)reasons; rest != 0; rest &= rest - 1)
             {
@@ -176,7 +180,7 @@ internal sealed class RegionBuffer
     }
 
     /// <summary>Turns what was noted about a page into the reasons to dump it.</summary>
-    private static Reasons Resolve(Reasons noted)
+    public static Reasons Resolve(Reasons noted)
     {
         const Reasons heaps = Reasons.InLoaderHeap | Reasons.InJitCode | Reasons.InStubs;
         Reasons reasons = noted & (Reasons)0xFFFF;

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
+from ..ranges import MemoryRange
 from ..target import MemorySource, Target, ThreadInfo
 from .answers import Assembly, ClrRegions, HeapRow, Inspection, MissingRead, unpack_ranges
 from .dac import Dac
@@ -176,18 +177,21 @@ class ClrClient:
         minimal: bool = False,
         committed: bool = False,
         thrown: int = 0,
+        data: Sequence[MemoryRange] = (),
+        memory: Sequence[MemoryRange] = (),
     ) -> ClrRegions:
         """What a dump of the target, which must be stopped, needs of the CLR.
 
         `minimal` leaves the heap out. `committed` takes all committed GC memory instead of the
         part in use, for a heap that cannot be walked. `thrown` is the address of an exception that
-        is about to be thrown.
+        is about to be thrown. `data` is that of the runtime's image, `memory` the private memory
+        where its allocations lie, sorted.
 
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
         request = {"minimal": minimal, "committed": committed, "thrown": thrown}
-        request |= _threads(threads)
+        request |= {"data": data, "memory": memory} | _threads(threads)
         contexts = b"".join(thread.context for thread in threads)
         facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
         warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from ..clr.runtime import Runtime
 from ..plan import DumpMode
-from ..ranges import Reason, ReasonedRange
+from ..ranges import MemoryRange, Reason, ReasonedRange
 from ..target import Target, ThreadInfo, VmRegion
 from .environment import environment_blocks
 from .modules import ModuleRanges, modified_images, readable
-from .runtime_data import c_heap
 from .stacks import stack_ranges
 
 _COMPILED = "/memfd:doublemapper"
 """Where CoreCLR maps code twice, to write and to run it: src/coreclr/minipal, dotnet/runtime."""
 
-__all__ = ["ModuleRanges", "native_ranges", "private_memory", "readable"]
+__all__ = ["ModuleRanges", "allocated", "native_ranges", "private_memory", "readable"]
 
 
 def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iterator[ReasonedRange]:
@@ -30,6 +29,15 @@ def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iter
         private = region.protection.startswith("rw") and region.protection[3] == "p"
         if private or region.path.startswith(of_runtime) or region.path.endswith(".dll"):
             yield ReasonedRange(region.start, region.end, Reason.ALL_MEMORY)
+
+
+def allocated(regions: Sequence[VmRegion]) -> list[MemoryRange]:
+    """Where the allocations of a process can lie."""
+    return [
+        MemoryRange(region.start, region.end)
+        for region in regions
+        if region.protection == "rw-p" and (region.private_anonymous or region.path == "[heap]")
+    ]
 
 
 def native_ranges(
@@ -48,4 +56,3 @@ def native_ranges(
     yield from modules.ranges(target, regions)
     if mode is not DumpMode.MINIMAL:
         yield from modified_images(target, regions)
-        yield from c_heap(target, regions, len(threads))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,7 +57,7 @@ def app() -> Iterator[Running]:
         yield app
 
 
-def collect(target: LinuxProcess, client: ClrClient, **how: bool) -> ClrRegions:
+def collect(target: LinuxProcess, client: ClrClient, **how: Any) -> ClrRegions:
     with target.stopped():
         return client.collect(target.threads(), **how)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,7 +199,7 @@ def hit_workers(patch: pytest.MonkeyPatch, number: int, times: int) -> None:
     collect = ClrClient.collect
     left = iter(range(times))
 
-    def hit(self: ClrClient, threads: Sequence[ThreadInfo], **options: bool) -> ClrRegions:
+    def hit(self: ClrClient, threads: Sequence[ThreadInfo], **options: Any) -> ClrRegions:
         if threads and next(left, None) is not None:
             os.kill(self._process.pid, number)
         return collect(self, threads, **options)
@@ -235,7 +236,7 @@ def test_a_crash_inside_the_stop_comes_again_or_not(
     collect = ClrClient.collect
     left = iter(range(times))
 
-    def crash(self: ClrClient, threads: Sequence[ThreadInfo], **options: bool) -> ClrRegions:
+    def crash(self: ClrClient, threads: Sequence[ThreadInfo], **options: Any) -> ClrRegions:
         if threads and not options["minimal"] and next(left, None) is not None:
             self._process.send_signal(signal.SIGUSR2)  # of which no runtime has a handler
             self._process.wait()

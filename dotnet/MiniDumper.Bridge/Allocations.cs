@@ -1,0 +1,180 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Runtime.InteropServices;
+
+namespace MiniDumper.Bridge;
+
+/// <summary>
+/// Finds what the runtime allocated with <c>new</c>, such as the versions of a method that was compiled anew after
+/// the rehearsal: whatever looks like a pointer from the runtime's memory into private memory is followed, and so on.
+/// </summary>
+internal sealed class Allocations
+{
+    /// <summary>What holds no allocations: the GC's memory, and what is searched or taken whole itself.</summary>
+    private const Reasons Others = Reasons.InGcHeap | Reasons.InLoaderHeap | Reasons.InJitCode | Reasons.InStubs;
+
+    /// <summary>Bytes of an allocation whose size is not known; a version of code takes 56 (codeversion.h).</summary>
+    private const ulong LeastSize = 64;
+
+    // struct malloc_chunk of glibc's malloc/malloc.c: two words, the second of them the size with three flags.
+    private const ulong ChunkHeader = 16;
+    private const ulong ChunkFlags = 7;
+    private const ulong PreviousInUse = 1;
+    private const ulong IsMapped = 2;
+
+    /// <summary>Longer ones have a mapping of their own (M_MMAP_THRESHOLD is 128 KB, and can grow: mallopt(3)).</summary>
+    private const ulong MostUnmapped = 1 << 20;
+
+    private const int TableHeader = 32;
+    private const uint MostEntries = 1 << 24;
+    private const ulong TableEntry = 16;
+
+    private const int PieceSize = 1 << 18;
+    private const int GranuleShift = 20;
+    private const int Granules = 1 << 16;
+
+    private readonly TargetDataReader _reader;
+    private readonly RegionBuffer _found;
+    private readonly ulong[] _starts;
+    private readonly ulong[] _ends;
+    private readonly bool[] _granules = new bool[Granules];
+    private readonly HashSet<(ulong Address, ulong LeastSize)> _seen = [];
+    private readonly Queue<(ulong Address, ulong LeastSize)> _rest = [];
+    private readonly byte[] _piece = new byte[PieceSize];
+
+    private Allocations(TargetDataReader reader, RegionBuffer found, List<(ulong Start, ulong End)> searched)
+    {
+        (_reader, _found) = (reader, found);
+        _starts = searched.Select(range => range.Start).ToArray();
+        _ends = searched.Select(range => range.End).ToArray();
+        foreach ((ulong start, ulong end) in searched)
+        {
+            for (ulong granule = start >> GranuleShift; granule <= (end - 1) >> GranuleShift; granule++)
+                _granules[granule % Granules] = true;
+        }
+    }
+
+    /// <summary>Adds the allocations that what was found leads to.</summary>
+    /// <param name="reader">The target's memory.</param>
+    /// <param name="found">What was found so far; loader heaps are searched.</param>
+    /// <param name="data">Ranges of the runtime's data, which are searched too.</param>
+    /// <param name="memory">Sorted ranges of private memory, which allocations are looked for in.</param>
+    public static void Follow(
+        TargetDataReader reader,
+        RegionBuffer found,
+        IEnumerable<(ulong Start, ulong End)> data,
+        IEnumerable<(ulong Start, ulong End)> memory)
+    {
+        IReadOnlyList<RegionBuffer.Span> noted = found.Noted();
+        Allocations allocations = new(reader, found, Without(memory, noted));
+        foreach ((ulong start, ulong end) in data)
+            allocations.Search(start, end);
+        foreach (RegionBuffer.Span span in noted.Where(span => (span.Reasons & Reasons.InLoaderHeap) != 0))
+            allocations.Search(span.Start, span.End);
+
+        while (allocations._rest.TryDequeue(out (ulong Address, ulong LeastSize) next))
+            allocations.Take(next.Address, next.LeastSize);
+    }
+
+    /// <summary>The memory less <see cref="Others"/>.</summary>
+    private static List<(ulong Start, ulong End)> Without(
+        IEnumerable<(ulong Start, ulong End)> memory, IReadOnlyList<RegionBuffer.Span> noted)
+    {
+        List<(ulong Start, ulong End)> rest = [];
+        int next = 0;
+        foreach ((ulong begin, ulong end) in memory)
+        {
+            ulong start = begin;
+            while (next < noted.Count && noted[next].End <= start)
+                next++;
+            for (int i = next; i < noted.Count && noted[i].Start < end; i++)
+            {
+                if ((noted[i].Reasons & Others) == 0)
+                    continue;
+                if (noted[i].Start > start)
+                    rest.Add((start, noted[i].Start));
+                start = Math.Max(start, noted[i].End);
+            }
+
+            if (start < end)
+                rest.Add((start, end));
+        }
+
+        return rest;
+    }
+
+    /// <summary>The end of the memory that an address lies in; 0 where there is none.</summary>
+    private ulong EndOf(ulong address)
+    {
+        if (!_granules[(address >> GranuleShift) % Granules])
+            return 0;
+        int index = Array.BinarySearch(_starts, address);
+        index = index >= 0 ? index : ~index - 1;
+        return index >= 0 && address < _ends[index] ? _ends[index] : 0;
+    }
+
+    private void Search(ulong start, ulong end)
+    {
+        for (int read = PieceSize; read == PieceSize; start += PieceSize - TableHeader)
+        {
+            read = _reader.Read(start, _piece.AsSpan(0, (int)Math.Min(PieceSize, end - start)));
+            ReadOnlySpan<nuint> words = MemoryMarshal.Cast<byte, nuint>(_piece.AsSpan(0, read));
+            for (int i = 0; i < words.Length; i++)
+            {
+                if (EndOf(words[i]) == 0)
+                    continue;
+                (ulong, ulong) found = (words[i], Math.Max(TableSize(words[(i + 1)..]), LeastSize));
+                if (_seen.Add(found))
+                    _rest.Enqueue(found);
+            }
+        }
+    }
+
+    /// <summary>The bytes of a hash table of the runtime by what follows the pointer to it; 0 where that is none.</summary>
+    /// <remarks>SHash of shash.h: its size, entries, entries with those removed, and three quarters of its size.</remarks>
+    private static ulong TableSize(ReadOnlySpan<nuint> following)
+    {
+        ReadOnlySpan<uint> counts = MemoryMarshal.Cast<nuint, uint>(following);
+        bool isTable = counts.Length >= 4 && counts[0] <= MostEntries && counts[3] == counts[0] * 3 / 4
+            && counts[1] <= counts[2] && counts[2] <= counts[3];
+        return isTable ? counts[0] * TableEntry : 0;
+    }
+
+    private void Take(ulong address, ulong leastSize)
+    {
+        ulong size = Math.Min(Math.Max(SizeOf(address), leastSize), EndOf(address) - address);
+        _found.Add(address, address + size, Reasons.RuntimeData);
+        Search(address, address + size);
+    }
+
+    /// <summary>The bytes of an allocation of glibc; 0 where there is none.</summary>
+    private ulong SizeOf(ulong address)
+    {
+        ulong chunk = address - ChunkHeader;
+        if (!ReadChunk(chunk, out ulong size, out ulong flags))
+            return 0;
+
+        bool known = (flags & IsMapped) != 0
+            ? (chunk | size) % PageCache.PageSize == 0
+            : size <= MostUnmapped && IsAfterAnother(chunk, flags)
+                && ReadChunk(chunk + size, out _, out flags) && (flags & PreviousInUse) != 0;
+        return known ? size - ChunkHeader : 0;
+    }
+
+    /// <summary>Whether the chunk before is in use, or free and as long as this one says.</summary>
+    private bool IsAfterAnother(ulong chunk, ulong flags) =>
+        (flags & PreviousInUse) != 0
+        || (_reader.ReadPointer(chunk, out ulong before) && ReadChunk(chunk - before, out ulong size, out _) && size == before);
+
+    private bool ReadChunk(ulong chunk, out ulong size, out ulong flags)
+    {
+        size = flags = 0;
+        ulong end = EndOf(chunk);
+        if (end == 0 || chunk % ChunkHeader != 0 || !_reader.ReadPointer(chunk + ChunkHeader / 2, out ulong word))
+            return false;
+
+        (size, flags) = (word & ~ChunkFlags, word & ChunkFlags);
+        return size % ChunkHeader == 0 && size >= 2 * ChunkHeader && size <= end - chunk;
+    }
+}
