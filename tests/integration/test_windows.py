@@ -11,7 +11,7 @@ from tests.support import targets, wine
 pytestmark = [pytest.mark.gate("wine"), pytest.mark.usefixtures("wine_session")]
 
 FOLDER = Path(__file__).parents[1] / "windows"
-HELPERS = {"__init__", "clones", "dbgeng", "plans", "programs"}
+HELPERS = {"__init__", "clones", "conftest", "dbgeng", "plans", "programs"}
 FILES = [path for path in sorted(FOLDER.glob("*.py")) if path.stem not in HELPERS]
 
 

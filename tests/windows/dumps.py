@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -36,20 +36,6 @@ from .plans import (
     segments,
     sparse_plan,
 )
-from .programs import running
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Running]:
-    with running() as program:
-        yield program
-        assert program.alive()
-
-
-@pytest.fixture
-def target(program: Running) -> Iterator[WindowsProcess]:
-    with WindowsProcess(program.process.pid) as target:
-        yield target
 
 
 @pytest.mark.parametrize("writer", ["dbghelp", "native"])

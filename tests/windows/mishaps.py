@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +29,6 @@ from tests.support.targets import Running
 
 from .plans import opened, segments
 from .programs import python, running
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Running]:
-    with running() as program:
-        yield program
-        assert program.alive()
-
-
-@pytest.fixture
-def target(program: Running) -> Iterator[WindowsProcess]:
-    with WindowsProcess(program.process.pid) as target:
-        yield target
 
 
 class Chooser(CallbackHandler):
