@@ -43,6 +43,12 @@ _NO_CLR_SIDE = (
     *(UnsupportedTargetError, BridgeError),
 )
 """Why there is none, where the machine or the process is at fault."""
+_INSTEAD = {
+    DumpMode.MINIMAL: "managed stacks left out",
+    DumpMode.HEAP: "all private memory was taken instead of the exact set",
+    DumpMode.FULL: "exceptions are not described",
+}
+"""What a dump is without the CLR side."""
 _GC_BUSY = CaptureWarning(
     "gc",
     "the GC was in the middle of its work, or a thread was making a large object: all committed GC "
@@ -85,7 +91,7 @@ class Planner:
         self._user = user
         self._client: ClrClient | None = None
         self.falls_back = falls_back
-        self._fallen_back = False
+        self._failure: ClrError | UnsupportedTargetError | None = None
         self._skip: tuple[str, ...] = ()
         self._cut_off_s: float | None = None
         self._crashed = False
@@ -108,7 +114,7 @@ class Planner:
                 err.hint = err.hint or _WITHOUT_CLR
                 raise
             elif self.runtime is not None:
-                self.warnings.append(CaptureWarning("clr", f"managed stacks left out: {err}"))
+                self._failure = err
 
     def __enter__(self) -> Self:
         return self
@@ -218,8 +224,10 @@ class Planner:
             if self._cut_off_s is not None:
                 text = f"the rehearsal took longer than {self._cut_off_s:g} s: a part of what only "
                 warnings.append(CaptureWarning("rehearsal", f"{text}the DAC can find is left out"))
-        if self._fallen_back and mode is DumpMode.HEAP:
-            ranges += private_memory(regions, self.runtime)
+        if self._failure:
+            warnings.append(CaptureWarning("clr", f"{_INSTEAD[mode]}: {self._failure}"))
+            if mode is DumpMode.HEAP:
+                ranges += private_memory(regions, self.runtime)
         allowed = readable(regions)
         chosen = fill_gaps(clip(union(ranges), allowed), allowed, MAX_BLOCKS)
         facts = dict(clr.facts) if clr else {}
@@ -310,10 +318,7 @@ class Planner:
         """Do without the CLR side from now on: what it would have found lies in private memory."""
         self.close()
         self._target = self._origin
-        self._fallen_back = True
-        self.warnings.append(
-            CaptureWarning("clr", f"all private memory was taken instead of the exact set: {err}")
-        )
+        self._failure = err
 
     def open_again(self) -> None:
         """Read a runtime anew that was not yet ready for it."""
