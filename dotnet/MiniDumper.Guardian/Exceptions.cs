@@ -12,9 +12,9 @@ namespace MiniDumper.Guardian;
 internal sealed unsafe class Exceptions(Channel channel) : IDisposable
 {
     /// <summary>What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h.</summary>
-    private const string Code = "E0434352";
+    internal const string Code = "E0434352";
 
-    private const int MaxMessage = 4096; // characters that are looked at
+    internal const int MaxMessage = 4096; // characters that are looked at
 
     private readonly Dictionary<ulong, Rule> _rules = [];
     private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
@@ -30,7 +30,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     }
 
     /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
-    private readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
+    internal readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
 
     /// <summary>What stops threads where they throw.</summary>
     public Breakpoints Breakpoints { get; } = new();

@@ -189,17 +189,11 @@ def watch(
         CaptureError: this system does not let us wait for such things yet.
     """
     if sys.platform == "linux":
-        from .linux.guardian import Guardian
         from .linux.process import LinuxProcess
+        from .linux.watcher import LinuxWatcher
 
         assert isinstance(target, LinuxProcess)
-        watcher = Guardian(guardian)
-        try:
-            watcher.seize(target, what)
-        except BaseException:
-            watcher.close()
-            raise
-        return watcher
+        return LinuxWatcher(guardian, target, what)
     if sys.platform == "win32":
         from .windows.launching import Launched
         from .windows.process import WindowsProcess

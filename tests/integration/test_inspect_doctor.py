@@ -183,7 +183,7 @@ def test_breakpoints() -> None:
         verdict = doctor(pid, seccomp.refusing(seccomp.PERF_EVENT_OPEN))
     gate = verdict.gates["breakpoints"]
     assert gate["state"] == "failed"
-    assert "no -e 1" in gate["evidence"]
+    assert "-e 1 as a debugger" in gate["evidence"]
     assert "--cap-add=PERFMON" in gate["fixes"]["docker"]
     assert "breakpoints" not in verdict.closed()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,20 @@ from elftools.elf.elffile import ELFFile
 from minidumper import Monitor
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
-from tests.support import gates, oracle, processes, runtimes
+from tests.support import gates
 from tests.support.commands import minidumper, started
-from tests.support.targets import Running, command, running
-from tests.support.waiting import await_line, launch, reports, tell, watched
+from tests.support.targets import command, running
+from tests.support.waiting import (
+    assert_well,
+    await_line,
+    first_thread,
+    frames,
+    launch,
+    reports,
+    sections,
+    tell,
+    watched,
+)
 from tests.support.waiting_kills import guardian_of, wait_killer
 
 gates.demand("linux", module=True)
@@ -29,26 +38,6 @@ pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-brea
 VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
 RARE = "Faults.RareException"
 DEADLINE_S = 60
-
-
-def sections(report: dict[str, Any], version: str, *names: str) -> oracle.Sections:
-    dac = runtimes.framework(version) / "libmscordaccore.so"
-    return oracle.sections(Path(report["path"]), dac, names)
-
-
-def frames(stacks: list[str], tid: int) -> list[str]:
-    """The lines of one thread."""
-    at = stacks.index(f"thread {tid}")
-    rest = stacks[at + 1 :]
-    end = next((i for i, line in enumerate(rest) if line.startswith("thread ")), len(rest))
-    return rest[:end]
-
-
-def first_thread(path: str) -> int:
-    """Which thread gdb looks at."""
-    command = ["gdb", "-nx", "-batch", "-ex", f"core-file {path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stdout.rpartition("LWP ")[2].partition(")")[0])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -122,11 +111,6 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
     info = minidumper("info", report["path"], cwd=tmp_path).stdout
     said = f'{RARE} ("a rare one") thrown in thread {told["tid"]}, object 0x{told["address"]:x}'
     assert said in info
-
-
-def assert_well(app: Running) -> None:
-    assert app.alive()
-    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"
 
 
 def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:

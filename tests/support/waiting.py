@@ -14,7 +14,7 @@ from typing import Any
 
 from minidumper import CaptureReport, Monitor
 
-from . import runtimes
+from . import oracle, processes, runtimes
 from .commands import ENVIRONMENT, PROGRAM
 from .targets import Running
 
@@ -106,3 +106,28 @@ def watched(monitor: Monitor) -> Iterator[Taken]:
         monitor.stop()
         taken.thread.join()
         logger.removeHandler(handler)
+
+
+def sections(report: dict[str, Any], version: str, *names: str) -> oracle.Sections:
+    dac = runtimes.framework(version) / "libmscordaccore.so"
+    return oracle.sections(Path(report["path"]), dac, names)
+
+
+def frames(stacks: list[str], tid: int) -> list[str]:
+    """The lines of one thread."""
+    at = stacks.index(f"thread {tid}")
+    rest = stacks[at + 1 :]
+    end = next((i for i, line in enumerate(rest) if line.startswith("thread ")), len(rest))
+    return rest[:end]
+
+
+def first_thread(path: str) -> int:
+    """Which thread gdb looks at."""
+    command = ["gdb", "-nx", "-batch", "-ex", f"core-file {path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.rpartition("LWP ")[2].partition(")")[0])
+
+
+def assert_well(app: Running) -> None:
+    assert app.alive()
+    assert not set(processes.state(app.pid)) & set("tT"), "a thread is held"

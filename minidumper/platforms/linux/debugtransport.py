@@ -110,6 +110,15 @@ def debugger_gates(pid: int, version: str) -> Iterator[Gate]:
         yield gate("debugger", not left, text, fixes, blocks=False)
 
 
+def is_connected(pid: int) -> bool:
+    """Whether a debugger holds a process that left its FIFOs where they are, as we do not.
+
+    Raises:
+        AccessDeniedError, TargetNotFoundError: it cannot be told.
+    """
+    return "" in _connections(pid)
+
+
 def is_left(pid: int) -> bool:
     """Whether a debugger died on a process and left its session.
 
@@ -201,7 +210,7 @@ class _Session:
         """
         deadline = time.monotonic() + _LISTEN_S
         while True:
-            held = "" in _connections(self._pid)
+            held = is_connected(self._pid)
             pipes = None if held else self._opened()
             if pipes:
                 return pipes

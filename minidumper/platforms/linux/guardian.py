@@ -11,18 +11,14 @@ import errno
 import logging
 import os
 import select
-import signal
-import socket
 import struct
-import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import CaptureError, MemoryFaultError, StopTimeoutError, TargetExitedError
+from ...errors import CaptureError, MemoryFaultError, TargetExitedError
 from ...formats.elfimage import lookup_symbol, read_image
-from ...frozen import library_variables
 from ...plan import CaptureWarning
 from ...target import LiveTarget
 from ...watching import (
@@ -36,10 +32,8 @@ from ...watching import (
     WatchEvent,
 )
 from . import access, libc
+from .connection import ANSWER_S, Connection, as_word, as_words, event_of
 from .process import RIP, RSP, LinuxProcess
-
-ANSWER_S = 30.0
-"""Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,18 +53,19 @@ _HOLDING = {
 }
 
 _REGSETS = (libc.NT_PRSTATUS, libc.NT_FPREGSET, libc.NT_X86_XSTATE)
-_BUFFER = 1 << 18
+
+
+class NoBreakpointsError(CaptureError):
+    """The system lets us watch no address."""
 
 
 class Guardian:
     """Watches a process, and holds its threads whenever `LinuxProcess.stopped()` asks for it."""
 
-    needs_places = True
-    tells_modules = False
     advice = "each exception takes 70 to 95 us more"
 
     def __init__(self, command: Sequence[str | Path]) -> None:
-        """Start the process; `command` gets the number of its connection as last word."""
+        """Start the process."""
         self.signals: dict[int, int] = {}
         """tid of every held thread: the signal that it is about to take, else 0."""
         self.warnings: list[CaptureWarning] = []
@@ -79,7 +74,6 @@ class Guardian:
         self._events: deque[WatchEvent] = deque()
         self._registers: dict[int, dict[int, bytes]] = {}
         self._infos: dict[int, bytes] = {}
-        self._rest = b""
         self._pid = 0
         self._target: LinuxProcess | None = None
         self._at_call = False
@@ -87,20 +81,12 @@ class Guardian:
         self._places: dict[int, int] = {}
         self._wants_output = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._socket, theirs = socket.socketpair()
         try:
-            with theirs, _child_signals_blocked():
-                self._process = subprocess.Popen(
-                    [*command, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    # Nothing of the caller's: its variables can be the target's own.
-                    env={"DOTNET_EnableDiagnostics": "0", **library_variables()},
-                    cwd="/",
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,  # Ctrl+C is ours to take
-                )
+            self._connection = Connection(
+                command,
+                self._take,
+                gone="the guardian was ended; the kernel let the process go",
+            )
         except BaseException:
             self._close_descriptors()
             raise
@@ -116,7 +102,8 @@ class Guardian:
         self._wants_output = what.output
         try:
             flags = (what.exits, what.crashes, what.threads, what.interrupts)
-            self._ask(" ".join(["seize", str(process.pid), *(f"{flag:d}" for flag in flags)]))
+            words = ["seize", str(process.pid), *(f"{flag:d}" for flag in flags)]
+            self._connection.ask(" ".join(words))
         except OSError as err:
             if err.errno == errno.EPERM:
                 raise access.denied(process.pid, process.status) from None
@@ -130,19 +117,18 @@ class Guardian:
         self._places = {}
         target.keeper = self
 
-    def wait(self, timeout_s: float | None) -> WatchEvent | None:
-        """The next event; None after so many seconds, or when `wake()` was called."""
+    def wait(self, timeout_s: float | None, others: Sequence[Connection] = ()) -> WatchEvent | None:
+        """The next event; None after so many seconds, when `wake()` was called, or others speak."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([self._socket.fileno(), self._wake_read], [], [], left)
+            sources: list[Connection | int] = [self._connection, self._wake_read, *others]
+            ready, _, _ = select.select(sources, [], [], left)
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
+            if self._connection not in ready or self._wake_read in ready:
                 return None
-            if not ready:
-                return None
-            for line in self._receive():
-                self._take(line)
+            self._connection.look()
         event = self._events.popleft()
         if event.kind in _HOLDING:
             self.first = event.tid
@@ -159,7 +145,7 @@ class Guardian:
     def resume(self) -> None:
         """Let the thread of the last event that holds one run on."""
         self.first = None
-        self._send("resume")
+        self._connection.send("resume")
 
     def watch_exit(self) -> bool:
         """Hold the process at libc's exit(3); False where there is no libc yet.
@@ -187,9 +173,9 @@ class Guardian:
         """Tell exceptions thrown at `places`, addresses by kind, and at no others.
 
         Raises:
-            CaptureError: the system lets us watch no address.
+            NoBreakpointsError: the system lets us watch no address.
         """
-        (reason,) = self._ask(" ".join(["filter", f"{show_all:d}", *_patterns(texts)]))
+        (reason,) = self._connection.ask(" ".join(["filter", f"{show_all:d}", *as_words(texts)]))
         _LOG.debug(
             "types that do not count are dismissed by %s",
             f"the guardian (BPF: {os.strerror(int(reason))})" if int(reason) else "the kernel",
@@ -197,25 +183,23 @@ class Guardian:
         try:
             self._set_throw_places(places)
         except OSError as err:
-            raise CaptureError(
+            raise NoBreakpointsError(
                 f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
                 stage="watch",
                 hint="perf_event_open(2) takes kernel.perf_event_paranoid at most 2 or "
                 "CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
             ) from None
 
-    def add_rule(
-        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
-    ) -> None:
+    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
         """Say what the exceptions of a type mean, and let those that wait for it go on.
 
         `message_offset` is in bytes, from the object to the pointer to its message.
         """
-        self._send(f"rule {method_table:x} {verdict:d} {message_offset} {_hex(name)}")
+        self._connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
 
     def watch_output(self, texts: TextFilter) -> None:
         """Hold the thread that puts it out, as `watch_exceptions` is told where .NET runs."""
-        self._send(" ".join(["output", *_patterns(texts)]))
+        self._connection.send(" ".join(["output", *as_words(texts)]))
 
     def _set_throw_places(self, places: Mapping[int, int]) -> None:
         """Watch these and what else is wanted; debug output where the processor has room for it.
@@ -240,9 +224,16 @@ class Guardian:
             self._set_breakpoints(wanted)
 
     def _set_breakpoints(self, places: Mapping[int, int]) -> None:
+        try:
+            self._ask_breakpoints(places)
+        except OSError:
+            self._ask_breakpoints(self._places)  # in threads that are yet to begin, too
+            raise
         self._places = dict(places)
+
+    def _ask_breakpoints(self, places: Mapping[int, int]) -> None:
         where = [f"{kind}:{address:x}" for kind, address in places.items()]
-        self._ask(" ".join(["breakpoints", *where]))
+        self._connection.ask(" ".join(["breakpoints", *where]))
 
     def stop(self) -> None:
         """Hold every thread; see `Tracer.stop`.
@@ -253,7 +244,7 @@ class Guardian:
         self.signals.clear()
         self._registers.clear()
         self._infos.clear()
-        self._ask("stop")
+        self._connection.ask("stop")
         if self._at_call and self.first in self.signals:
             self._step_back(self.first)
         if not self.signals:
@@ -277,7 +268,7 @@ class Guardian:
         """Let every held thread run on, but for that of the last event."""
         self.signals.clear()
         if not self._ended:
-            self._ask("release")
+            self._connection.ask("release")
 
     def regset(self, tid: int, kind: int, _max_size: int) -> bytes:
         """A register set of a held thread, in the kernel's layout.
@@ -299,77 +290,18 @@ class Guardian:
     def close(self) -> None:
         """Let the target go, and end the guardian."""
         try:
-            seen = self._ask("detach")
+            seen = self._connection.ask("detach")
             if seen != ["0"]:
                 _LOG.info("exceptions thrown meanwhile: %s", *seen)
-            self._process.wait(ANSWER_S)
-        except (OSError, CaptureError, subprocess.TimeoutExpired):
-            pass  # the kernel lets the target go
+            self._connection.close(ANSWER_S)
+        except (OSError, CaptureError):
+            self._connection.close()  # the kernel lets the target go
         finally:
-            self._process.kill()
-            self._process.wait()
             self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        self._socket.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-    def _ask(self, command: str) -> list[str]:
-        """Send a command, and take what is told until its answer; the words of that.
-
-        Raises:
-            OSError: what the guardian failed with.
-            CaptureError: it is gone, or does not answer.
-        """
-        self._send(command)
-        deadline = time.monotonic() + ANSWER_S
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
-                self._process.kill()
-                raise StopTimeoutError(
-                    f"the guardian did not {command.split()[0]} within {ANSWER_S:g} s",
-                    stage="watch",
-                )
-            answer = None
-            for line in self._receive():
-                words = line.split()
-                if words[0] in ("ok", "failed"):
-                    answer = words
-                else:
-                    self._take(line)
-            if answer and answer[0] == "failed":
-                raise OSError(int(answer[1]), os.strerror(int(answer[1])))
-            if answer:
-                return answer[1:]
-
-    def _send(self, command: str) -> None:
-        try:
-            self._socket.sendall(f"{command}\n".encode())
-        except OSError as err:
-            raise self._gone() from err
-
-    def _receive(self) -> Iterator[str]:
-        """The whole lines of what is there.
-
-        Raises:
-            CaptureError: the guardian is gone.
-        """
-        try:
-            data = self._socket.recv(_BUFFER)
-        except OSError as err:
-            raise self._gone() from err
-        if not data:
-            raise self._gone()
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return (line.decode("ascii") for line in lines)
-
-    def _gone(self) -> CaptureError:
-        return CaptureError(
-            f"the guardian of process {self._pid} was ended; the kernel let the process go",
-            stage="watch",
-        )
 
     def _take(self, line: str) -> None:
         """Keep what a line tells."""
@@ -386,31 +318,7 @@ class Guardian:
             _LOG.warning("exceptions of thread %s are not seen: %s", words[0], why)
             return
         self._ended |= name == "ended"
-        self._events.append(_EVENTS[name](EventKind(name), words))
-
-
-_EVENTS: Mapping[str, Callable[[EventKind, list[str]], WatchEvent]] = {
-    "exception": lambda kind, w: WatchEvent(
-        kind,
-        int(w[0]),
-        address=int(w[1], 16),
-        number=int(w[2]),
-        type=_text(w[3]),
-        message=_text(w[4]),
-    ),
-    "signal": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
-    "exit": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
-    "exec": lambda kind, w: WatchEvent(kind, int(w[0])),
-    "type": lambda kind, w: WatchEvent(
-        kind, int(w[0]), method_table=int(w[1], 16), address=int(w[2], 16)
-    ),
-    "began": lambda kind, w: WatchEvent(kind, int(w[0])),
-    "gone": lambda kind, w: WatchEvent(kind, int(w[0])),
-    "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
-    "output": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
-    "said": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
-    "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),
-}
+        self._events.append(event_of(name, words))
 
 
 def _function(process: LinuxProcess, libraries: tuple[str, ...], name: str) -> int | None:
@@ -421,26 +329,3 @@ def _function(process: LinuxProcess, libraries: tuple[str, ...], name: str) -> i
                 image = read_image(process.memory.read, module.base)
                 return lookup_symbol(image, name) if image else None
     return None
-
-
-def _patterns(texts: TextFilter) -> list[str]:
-    wanted = [f"+{_hex(text)}" for text in texts.texts]
-    return wanted + [f"-{_hex(text)}" for text in texts.excluded]
-
-
-def _hex(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").hex() or "-"
-
-
-def _text(digits: str) -> str:
-    return bytes.fromhex(digits.replace("-", "")).decode("utf-8", "replace")
-
-
-@contextlib.contextmanager
-def _child_signals_blocked() -> Iterator[None]:
-    """Have a new process inherit SIGCHLD blocked, in all of its threads: it asks a descriptor."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

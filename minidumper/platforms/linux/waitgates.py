@@ -26,7 +26,10 @@ def breakpoint_gate() -> Gate:
         os.close(libc.open_breakpoint())
     except OSError as err:
         why = os.strerror(err.errno or 0)
-        text = f"perf_event_open(2) refuses hardware breakpoints ({why}, {_paranoid()}): no -e 1"
+        text = (
+            f"perf_event_open(2) refuses hardware breakpoints ({why}, {_paranoid()}): "
+            "-e 1 as a debugger, 3 to 13 ms an exception"
+        )
         fixes = {
             "shell": "sudo minidumper …, or: sudo sysctl kernel.perf_event_paranoid=2",
             "docker": "docker run --cap-add=PERFMON --cap-add=SYS_PTRACE …",

@@ -1,0 +1,178 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Threading;
+
+namespace MiniDumper.Guardian.Debugging;
+
+/// <summary>
+/// Tells a process's exceptions and debug output as its debugger: for systems that forbid breakpoints.
+/// </summary>
+/// <remarks>
+/// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>resume</c> and
+/// <c>detach</c> as those of <see cref="Guardian"/>; <c>output PATTERN…</c> (which debug output counts) and
+/// <c>attach PID RUNTIME FOLDER</c> (an address and a text), answered with <c>ok HRESULT</c>.
+/// Events: <c>exception</c>, <c>seen</c> and <c>type</c> as there, <c>output TID TEXT</c>, which holds the process,
+/// too, and <c>said TID TEXT</c>, which does not. Every event stops the whole process.
+/// </remarks>
+internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
+{
+    private const int FirstChance = 1; // DEBUG_EXCEPTION_FIRST_CHANCE, cordebug.idl
+    private const int AttachDeadline = 10_000; // ms
+
+    private readonly DebuggedProcess _process = new();
+    private readonly Dictionary<ulong, Exceptions.Rule> _rules = [];
+    private readonly Lock _speaks = new();
+    private TextFilter _texts = new([]);
+    private TextFilter? _outputs;
+    private bool _showsAll;
+    private (int Tid, ulong Address, ulong MethodTable) _thrown; // what a rule is asked for
+    private long _seen;
+    private volatile bool _ended;
+
+    /// <summary>Serves until the parent detaches or is gone; then the target runs on.</summary>
+    public void Run()
+    {
+        while (!channel.Ended)
+        {
+            foreach (string line in channel.Read())
+            {
+                string[] words = line.Split(' ');
+                if (words[0] == "detach")
+                {
+                    LetGo();
+                    Tell($"ok {_seen}");
+                    return;
+                }
+
+                Obey(words);
+            }
+        }
+
+        LetGo();
+    }
+
+    public void OnAttached(void* process)
+    {
+        _process.Begin(process);
+        _process.Continue();
+    }
+
+    public void OnException(void* thread, int type)
+    {
+        ulong address = type == FirstChance ? DebuggedProcess.Thrown(thread) : 0;
+        ulong methodTable = 0;
+        if (address == 0 || !_process.Read(address, &methodTable, sizeof(ulong)))
+        {
+            _process.Continue();
+            return;
+        }
+
+        _seen++;
+        _thrown = (DebuggedProcess.ThreadId(thread), address, methodTable);
+        if (_rules.TryGetValue(methodTable, out Exceptions.Rule rule))
+            Judge(rule);
+        else
+            Hold($"type {_thrown.Tid} {methodTable:x} {address:x}");
+    }
+
+    public void OnOutput(void* thread, string text)
+    {
+        string line = text.TrimEnd('\r', '\n');
+        string facts = $"{DebuggedProcess.ThreadId(thread)} {Channel.Hex(line)}";
+        if (_outputs?.Counts(line) == true)
+        {
+            Hold($"output {facts}");
+            return;
+        }
+
+        if (_showsAll)
+            Tell($"said {facts}");
+        _process.Continue();
+    }
+
+    public void OnEnded() => _ended = true;
+
+    public void OnOther() => _process.Continue();
+
+    private void Obey(string[] words)
+    {
+        switch (words[0])
+        {
+            case "filter":
+                _showsAll = words[1] == "1";
+                _texts = new TextFilter(words[2..]);
+                Tell("ok");
+                break;
+            case "output":
+                _outputs = new TextFilter(words[1..]);
+                Tell("ok");
+                break;
+            case "attach":
+                Tell($"ok {_process.Attach(Number(words[1]), Channel.Text(words[3]), Exceptions.Address(words[2]), this, AttachDeadline):x}");
+                break;
+            case "rule":
+                Exceptions.Rule rule = new((Exceptions.Verdict)Number(words[2]), Number(words[3]), Channel.Text(words[4]));
+                _rules[Exceptions.Address(words[1])] = rule;
+                Judge(rule);
+                break;
+            case "resume":
+                _process.Continue();
+                break;
+            default:
+                throw new ArgumentException($"there is no command {words[0]}");
+        }
+    }
+
+    private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
+
+    /// <summary>Reports the exception that is thrown where it counts; else the process runs on.</summary>
+    private void Judge(Exceptions.Rule rule)
+    {
+        bool readsText = _showsAll || rule.Verdict != Exceptions.Verdict.Dismissed;
+        string message = readsText ? Message(_thrown.Address + (ulong)rule.MessageOffset) : "";
+        string facts = $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}";
+        if (rule.Verdict == Exceptions.Verdict.Matches
+            || (rule.Verdict == Exceptions.Verdict.ByText && _texts.Counts($"{Exceptions.Code}.{rule.Name} (\"{message}\")")))
+        {
+            Hold($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
+            return;
+        }
+
+        if (_showsAll)
+            Tell($"seen {_thrown.Tid} {facts}");
+        _process.Continue();
+    }
+
+    private string Message(ulong place)
+    {
+        // A string is its method table, its length, its characters (object.h, StringObject).
+        ulong text = 0;
+        int length = 0;
+        if (!_process.Read(place, &text, sizeof(ulong)) || text == 0 || !_process.Read(text + 8, &length, sizeof(int)))
+            return "";
+        length = Math.Clamp(length, 0, Exceptions.MaxMessage);
+        char* characters = stackalloc char[length];
+        return _process.Read(text + 12, characters, 2 * length) ? new string(characters, 0, length) : "";
+    }
+
+    /// <summary>Keeps the process where it is until the parent has looked at it.</summary>
+    private void Hold(string line)
+    {
+        DebuggedProcess.Park();
+        Tell(line);
+    }
+
+    /// <summary>Two threads speak: that of the commands, and that of the events.</summary>
+    private void Tell(string line)
+    {
+        lock (_speaks)
+            channel.Write(line);
+    }
+
+    private void LetGo()
+    {
+        if (!_ended)
+            _process.Detach();
+    }
+}

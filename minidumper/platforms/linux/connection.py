@@ -1,0 +1,195 @@
+"""Lines of words to and from a helper process: the guardian, or the debugger, of a target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ...errors import CaptureError, StopTimeoutError
+from ...frozen import library_variables
+from ...watching import EventKind, TextFilter, WatchEvent
+
+ANSWER_S = 30.0
+"""Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
+
+_BUFFER = 1 << 18
+
+
+class Connection:
+    """One helper process, in a session of its own; it lets the target go when this ends."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        take: Callable[[str], None],
+        *,
+        gone: str,
+        variables: Mapping[str, str] | None = None,
+        user: tuple[int, int] | None = None,
+    ) -> None:
+        """Start it; `command` gets the number of the connection as last word.
+
+        `take` gets the lines that are no answers, `gone` is what its death is told as.
+        """
+        self._take = take
+        self._gone = gone
+        self._rest = b""
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs, _child_signals_blocked():
+                self._process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # Nothing of the caller's: its variables can be the target's own.
+                    env={
+                        "DOTNET_EnableDiagnostics": "0",
+                        **library_variables(),
+                        **(variables or {}),
+                    },
+                    cwd="/",
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # Ctrl+C is ours to take
+                    user=user[0] if user else None,
+                    group=user[1] if user else None,
+                    extra_groups=[] if user else None,
+                )
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """What can be read when it has told something."""
+        return self._socket.fileno()
+
+    def ask(self, command: str, timeout_s: float = ANSWER_S) -> list[str]:
+        """Send a command, and take what is told until its answer; the words of that.
+
+        Raises:
+            OSError: what the helper failed with.
+            CaptureError: it is gone, or does not answer.
+        """
+        self.send(command)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                self._process.kill()
+                raise StopTimeoutError(
+                    f"the guardian did not {command.split()[0]} within {timeout_s:g} s",
+                    stage="watch",
+                )
+            answer = None
+            for line in self._receive():
+                words = line.split()
+                if words[0] in ("ok", "failed"):
+                    answer = words
+                else:
+                    self._take(line)
+            if answer and answer[0] == "failed":
+                raise OSError(int(answer[1]), os.strerror(int(answer[1])))
+            if answer:
+                return answer[1:]
+
+    def send(self, command: str) -> None:
+        """Send a command that has no answer.
+
+        Raises:
+            CaptureError: the helper is gone.
+        """
+        try:
+            self._socket.sendall(f"{command}\n".encode())
+        except OSError as err:
+            raise self._error() from err
+
+    def look(self) -> None:
+        """Take what is there, or comes next.
+
+        Raises:
+            CaptureError: the helper is gone.
+        """
+        for line in self._receive():
+            self._take(line)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """End the helper, after so many seconds in which it may end by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+    def _receive(self) -> Iterator[str]:
+        try:
+            data = self._socket.recv(_BUFFER)
+        except OSError as err:
+            raise self._error() from err
+        if not data:
+            raise self._error()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return (line.decode("ascii") for line in lines)
+
+    def _error(self) -> CaptureError:
+        return CaptureError(self._gone, stage="watch")
+
+
+def as_word(text: str) -> str:
+    """A text as it travels."""
+    return text.encode("utf-8", "surrogateescape").hex() or "-"
+
+
+def as_words(texts: TextFilter) -> list[str]:
+    """What has to, and what must not be in a text."""
+    wanted = [f"+{as_word(text)}" for text in texts.texts]
+    return wanted + [f"-{as_word(text)}" for text in texts.excluded]
+
+
+def event_of(name: str, words: Sequence[str]) -> WatchEvent:
+    """What a line tells."""
+    return _EVENTS[name](EventKind(name), words)
+
+
+def _text(word: str) -> str:
+    return bytes.fromhex(word.replace("-", "")).decode("utf-8", "replace")
+
+
+_EVENTS: Mapping[str, Callable[[EventKind, Sequence[str]], WatchEvent]] = {
+    "exception": lambda kind, w: WatchEvent(
+        kind,
+        int(w[0]),
+        address=int(w[1], 16),
+        number=int(w[2]),
+        type=_text(w[3]),
+        message=_text(w[4]),
+    ),
+    "signal": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
+    "exit": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
+    "exec": lambda kind, w: WatchEvent(kind, int(w[0])),
+    "type": lambda kind, w: WatchEvent(
+        kind, int(w[0]), method_table=int(w[1], 16), address=int(w[2], 16)
+    ),
+    "began": lambda kind, w: WatchEvent(kind, int(w[0])),
+    "gone": lambda kind, w: WatchEvent(kind, int(w[0])),
+    "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
+    "output": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
+    "said": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
+    "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),
+}
+
+
+@contextlib.contextmanager
+def _child_signals_blocked() -> Iterator[None]:
+    """Have a new process inherit SIGCHLD blocked, in all of its threads: it asks a descriptor."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,133 @@
+"""The runtime's debugger interface (ICorDebug): for systems that forbid hardware breakpoints.
+
+A second helper process, in the guardian's program, is the target's debugger; the guardian goes on
+holding its threads for dumps, which works in a process that stands at an event of the debugger.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import select
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import CaptureError, MiniDumperError
+from ...watching import TextFilter, Verdict, WatchEvent
+from .connection import Connection, as_word, as_words, event_of
+from .debugtransport import MAJORS, fifos, is_connected, rescue
+from .process import LinuxProcess
+
+_LOG = logging.getLogger(__name__)
+
+COSTS_MS = {"8": 3.5, "9": 12.8, "10": 3.4}
+"""Milliseconds that an exception takes, by version of .NET: two stops of the whole process each."""
+
+_RUNTIME = "libcoreclr.so"
+_INTERFACE = "libmscordbi.so"
+_VERSION = re.compile(rb"@\(#\)Version (\d+)\.")
+"""What the build puts into every native library of .NET: eng/native/version, dotnet/runtime."""
+_DETACH_S = 3.0
+
+
+class Debugger:
+    """The debugger of one process."""
+
+    def __init__(self, command: Sequence[str | Path], process: LinuxProcess) -> None:
+        """Find what it takes, and start the helper; `command` is the guardian's.
+
+        Raises:
+            CaptureError: this process can have no debugger.
+        """
+        self.events: deque[WatchEvent] = deque()
+        self._pid = process.pid
+        self._has_ended = process.has_ended
+        runtime = next((m for m in process.modules() if os.path.basename(m.path) == _RUNTIME), None)
+        if runtime is None:
+            raise _unable(f"the process has no {_RUNTIME}")
+        folder = Path(process.root + os.path.dirname(runtime.path))
+        try:
+            found = _VERSION.search((folder / _INTERFACE).read_bytes())
+        except OSError as err:
+            raise _unable(f"{_INTERFACE} beside {_RUNTIME}: {err.strerror}") from None
+        major = found[1].decode() if found else "of unknown version"
+        if major not in MAJORS:
+            raise _unable(f".NET {major} is not known to it")
+        pipes = fifos(self._pid)
+        if not any(f"-{self._pid}-" in pipe.name for pipe in pipes):
+            raise _unable(
+                "its runtime listens to none (DOTNET_EnableDiagnostics, or another pid namespace)"
+            )
+        if is_connected(self._pid):
+            raise _unable("it has one")
+        self.cost_ms = COSTS_MS[major]
+        self._attach = f"attach {self._pid} {runtime.base:x} {as_word(str(folder))}"
+        self.connection = Connection(
+            [*command, "debug"],
+            lambda line: self._take(line),
+            gone="the process that was the target's debugger was ended",
+            variables={"TMPDIR": str(pipes[0].parent)},
+            user=process.user,
+        )
+
+    def attach(self) -> None:
+        """Be the process's debugger from now on; it must run.
+
+        Raises:
+            CaptureError: the runtime refuses.
+        """
+        (result,) = self.connection.ask(self._attach)
+        if int(result, 16):
+            raise _unable(f"its runtime refuses (0x{int(result, 16):08X}; see minidumper doctor)")
+
+    def filter(self, *, show_all: bool, texts: TextFilter) -> None:
+        """Which exceptions count by their text; see `Watcher.watch_exceptions`."""
+        self.connection.ask(" ".join(["filter", f"{show_all:d}", *as_words(texts)]))
+
+    def watch_output(self, texts: TextFilter) -> None:
+        """Hold the process at debug output that matches."""
+        self.connection.ask(" ".join(["output", *as_words(texts)]))
+
+    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+        """See `Watcher.add_rule`."""
+        self.connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
+
+    def look(self) -> None:
+        """Take what it has told.
+
+        Raises:
+            CaptureError: the helper is gone.
+        """
+        if select.select([self.connection], [], [], 0)[0]:
+            self.connection.look()
+
+    def resume(self) -> None:
+        """Let the process run on from the last event that holds it."""
+        self.connection.send("resume")
+
+    def close(self) -> None:
+        """Be its debugger no longer, and free it where a thread has stopped it just then."""
+        try:
+            (seen,) = self.connection.ask("detach", _DETACH_S)
+            if seen != "0":
+                _LOG.info("exceptions thrown meanwhile: %s", seen)
+            self.connection.close(_DETACH_S)
+        except CaptureError as err:
+            _LOG.debug("%s", err)
+            self.connection.close()
+        try:
+            found = rescue(self._pid)
+            _LOG.debug("stopped by late events of the debugger: %d", found)
+        except MiniDumperError as err:
+            if not self._has_ended():
+                _LOG.warning("the process may stand still: %s", err)
+
+    def _take(self, line: str) -> None:
+        name, *words = line.split()
+        self.events.append(event_of(name, words))
+
+
+def _unable(why: str) -> CaptureError:
+    return CaptureError(f"the process cannot have a debugger: {why}", stage="watch")
