@@ -1,4 +1,4 @@
-"""What `make dist` freezes: the command line, and by a hidden first word the worker."""
+"""What `make dist` freezes: the command line, and by hidden first words worker and watchdog."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import sys
 from minidumper import platforms
 from minidumper.clr import worker
 from minidumper.clr.client import WORKER_WORD
+from minidumper.platforms.linux import watchdog
 
 
 def main() -> int:
-    """Run the worker or the command line; returns the exit code."""
+    """Run the worker, the watchdog or the command line; returns the exit code."""
     if sys.argv[1:2] == [WORKER_WORD]:
         worker.main(sys.argv[2], platforms)
+    if sys.argv[1:2] == [watchdog.WATCHDOG_WORD]:
+        watchdog.main(sys.argv[2])
     _restore_environment()
     from minidumper.cli.main import main as command_line
 

@@ -43,6 +43,9 @@ internal static unsafe class Libc
     private const short PollIn = 1;
     private const int NoSignal = 0x4000; // MSG_NOSIGNAL, bits/socket.h
 
+    /// <summary>Ends this process at once.</summary>
+    public static void Exit() => _exit(0);
+
     public static int Errno => Marshal.GetLastPInvokeError();
 
     public static nint Ptrace(int request, int tid, nint address = 0, nint data = 0) =>
@@ -169,6 +172,9 @@ internal static unsafe class Libc
 
     [DllImport("libc.so.6", SetLastError = true)]
     private static extern int close(int descriptor);
+
+    [DllImport("libc.so.6")]
+    private static extern void _exit(int status);
 
     [DllImport("libc.so.6", SetLastError = true)]
     private static extern nint process_vm_readv(int pid, nint* local, nuint count, nint* remote, nuint remotes, nuint flags);

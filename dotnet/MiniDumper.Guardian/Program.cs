@@ -18,11 +18,13 @@ internal static class Program
         if (words[0] == "debug")
         {
             new Debugger(channel).Run();
-            return;
+            Libc.Exit(); // whatever libmscordbi's threads still wait for
         }
-
-        Libc.RaiseDescriptorLimit();
-        using Guardian guardian = new(channel);
-        guardian.Run();
+        else
+        {
+            Libc.RaiseDescriptorLimit();
+            using Guardian guardian = new(channel);
+            guardian.Run();
+        }
     }
 }

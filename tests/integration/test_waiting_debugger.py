@@ -21,6 +21,7 @@ from tests.support.waiting import (
     reports,
     sections,
 )
+from tests.support.waiting_kills import DEBUGGER, MINIDUMPER, wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host")
@@ -125,6 +126,15 @@ def test_none_is_missed_or_counted_twice(tmp_path: Path) -> None:
             app.ask("rate 300")
             assert "exceptions thrown meanwhile: 300\n" in ended(own)
         assert_well(app)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_killed_while_six_threads_throw(version: str, tmp_path: Path) -> None:
+    """A watchdog frees it; `python -m tests.support.waiting_kills` does this as often as wanted."""
+    with wait_killer(tmp_path, seed=7, runtime=version, without_breakpoints=True) as killer:
+        killer.play()
+        killer.play(DEBUGGER)
+        killer.play(DEBUGGER, MINIDUMPER)
 
 
 def test_why_there_can_be_no_debugger(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tests.support.waiting import (
     tell,
     watched,
 )
-from tests.support.waiting_kills import guardian_of, wait_killer
+from tests.support.waiting_kills import GUARDIAN, guardian_of, wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints")
@@ -243,7 +243,7 @@ def test_the_guardian_killed_while_thousands_are_thrown(tmp_path: Path) -> None:
     """A hit on its way to it must not end the target."""
     with wait_killer(tmp_path, seed=6) as killer:
         for _ in range(4):
-            killer.play(guardian=True)
+            killer.play(GUARDIAN)
 
 
 def test_threads_that_come_and_go(tmp_path: Path) -> None:

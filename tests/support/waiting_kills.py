@@ -1,10 +1,12 @@
 """Waits that are killed at a random moment while six threads throw: the target must never mind.
 
-python -m tests.support.waiting_kills [--rounds 1000] [--seed N] [--guardian]
+python -m tests.support.waiting_kills [--rounds 1000] [--seed N] [--runtime VERSION]
+    [--without-breakpoints] [--kill minidumper|guardian|debugger …]
 
-Moments are spread over the start, the wait, and a dump at an exception: its stop, its file. With
---guardian it is the guardian alone that is killed, while it waits. After each round the target
-throws on, none of its threads is held and no process of ours is left. Prints how the rounds ended.
+Moments are spread over the start, the wait, and a dump at an exception: its stop, its file. Others
+than minidumper alone are killed while it waits; the debugger is what it has --without-breakpoints.
+After each round the target throws on, none of its threads is held and no process of ours is left.
+Prints how the rounds ended.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from . import processes
+from . import processes, seccomp
 from .commands import started
 from .targets import Running, running
 from .waiting import await_line
@@ -33,6 +35,10 @@ WAITS = (
     ("-mh", "-e", "1", "-n", "1000"),
     ("-mm", "-e", "-t"),
 )
+THROWS = WAITS[:4]
+"""Those that need breakpoints, or a debugger."""
+
+MINIDUMPER, GUARDIAN, DEBUGGER = "minidumper", "guardian", "debugger"
 LONGEST_S = 0.8
 """After which a wait is killed; the third and fourth take dumps all the time."""
 
@@ -42,33 +48,39 @@ DEADLINE_S = 30.0
 class WaitKiller:
     """Plays rounds on one target."""
 
-    def __init__(self, app: Running, folder: Path, seed: int) -> None:
+    def __init__(
+        self, app: Running, folder: Path, seed: int, *, without_breakpoints: bool = False
+    ) -> None:
         self._app = app
         self._folder = folder
+        self._waits = THROWS if without_breakpoints else WAITS
+        self._prefix = seccomp.prefix(seccomp.PERF_EVENT_OPEN) if without_breakpoints else []
         self._choice = random.Random(seed)
         self.outcomes: collections.Counter[str] = collections.Counter()
         assert app.ask("many 6") == "throwing"
 
-    def play(self, *, guardian: bool = False) -> None:
-        """Kill in one wait, and see what is left of it.
+    def play(self, *victims: str) -> None:
+        """Kill in one wait, minidumper where no others are named, and see what is left of it.
 
         Raises:
             AssertionError: more than should be.
         """
-        words = self._choice.choice(WAITS)
-        from_start = not guardian and self._choice.random() < 0.3
-        with started(*words, "-o", f"{self._folder}/", self._app.pid, cwd=self._folder) as own:
+        words = self._choice.choice(self._waits)
+        from_start = not victims and self._choice.random() < 0.3
+        arguments = (*words, "-o", f"{self._folder}/", self._app.pid)
+        with started(*arguments, cwd=self._folder, prefix=self._prefix) as own:
             try:
                 if not from_start:
                     await_line(own, "waiting in process")
                 time.sleep(self._choice.random() * LONGEST_S)
-                with suppress(ProcessLookupError):
-                    os.kill(guardian_of(own.pid) if guardian else own.pid, 9)
+                for pid in [pid_of(victim, own.pid) for victim in victims or (MINIDUMPER,)]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, 9)
                 _, said = own.communicate(timeout=DEADLINE_S)
             finally:
                 own.kill()
         self._check_rest()
-        assert guardian or own.returncode == -9, said
+        assert (victims and MINIDUMPER not in victims) or own.returncode == -9, said
         self.outcomes[f"{' '.join(words)}: exit {own.returncode}"] += 1
 
     def _check_rest(self) -> None:
@@ -88,17 +100,28 @@ class WaitKiller:
 
 def guardian_of(pid: int) -> int:
     """The guardian of a minidumper."""
+    return pid_of(GUARDIAN, pid)
+
+
+def pid_of(name: str, pid: int) -> int:
+    """A minidumper, its guardian, or its debugger, which is of the guardian's program."""
+    if name == MINIDUMPER:
+        return pid
     for child in psutil.Process(pid).children():
-        if any("MiniDumper.Guardian" in word for word in child.cmdline()):
+        words = child.cmdline()
+        program = any("MiniDumper.Guardian" in word for word in words)
+        if program and ("debug" in words) == (name == DEBUGGER):
             return child.pid
-    raise ProcessLookupError
+    raise AssertionError(f"no {name}")
 
 
 @contextmanager
-def wait_killer(folder: Path, seed: int) -> Iterator[WaitKiller]:
+def wait_killer(
+    folder: Path, seed: int, *, runtime: str = "10.0.14", without_breakpoints: bool = False
+) -> Iterator[WaitKiller]:
     """A killer with a target of its own, whose dumps go to `folder`."""
-    with running("Faults") as app:
-        yield WaitKiller(app, folder, seed)
+    with running("Faults", runtime) as app:
+        yield WaitKiller(app, folder, seed, without_breakpoints=without_breakpoints)
 
 
 def main() -> None:
@@ -106,16 +129,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    parser.add_argument("--guardian", action="store_true")
+    parser.add_argument("--runtime", default="10.0.14")
+    parser.add_argument("--without-breakpoints", action="store_true")
+    parser.add_argument("--kill", nargs="+", choices=[MINIDUMPER, GUARDIAN, DEBUGGER], default=[])
     options = parser.parse_args()
     processes.adopt_orphans()
     print(f"seed {options.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        wait_killer(Path(folder), options.seed) as killer,
+        wait_killer(
+            Path(folder),
+            options.seed,
+            runtime=options.runtime,
+            without_breakpoints=options.without_breakpoints,
+        ) as killer,
     ):
         for done in range(1, options.rounds + 1):
-            killer.play(guardian=options.guardian)
+            killer.play(*options.kill)
             if done % 50 == 0:
                 print(f"{done} rounds: the target lives", flush=True)
     for text, count in sorted(killer.outcomes.items()):

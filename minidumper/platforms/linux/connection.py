@@ -66,6 +66,11 @@ class Connection:
             self._socket.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """That of the helper."""
+        return self._process.pid
+
     def fileno(self) -> int:
         """What can be read when it has told something."""
         return self._socket.fileno()

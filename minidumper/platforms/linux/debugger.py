@@ -17,8 +17,9 @@ from pathlib import Path
 from ...errors import CaptureError, MiniDumperError
 from ...watching import TextFilter, Verdict, WatchEvent
 from .connection import Connection, as_word, as_words, event_of
-from .debugtransport import MAJORS, fifos, is_connected, rescue
+from .debugtransport import MAJORS, fifos, had_debugger, rescue
 from .process import LinuxProcess
+from .watchdog import Watchdog
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,8 +61,7 @@ class Debugger:
             raise _unable(
                 "its runtime listens to none (DOTNET_EnableDiagnostics, or another pid namespace)"
             )
-        if is_connected(self._pid):
-            raise _unable("it has one")
+        self._free()
         self.cost_ms = COSTS_MS[major]
         self._attach = f"attach {self._pid} {runtime.base:x} {as_word(str(folder))}"
         self.connection = Connection(
@@ -71,6 +71,11 @@ class Debugger:
             variables={"TMPDIR": str(pipes[0].parent)},
             user=process.user,
         )
+        try:
+            self._watchdog = Watchdog(self._pid, self.connection.pid)
+        except BaseException:
+            self.connection.close()
+            raise
 
     def attach(self) -> None:
         """Be the process's debugger from now on; it must run.
@@ -109,20 +114,29 @@ class Debugger:
 
     def close(self) -> None:
         """Be its debugger no longer, and free it where a thread has stopped it just then."""
+        with self._watchdog:
+            try:
+                (seen,) = self.connection.ask("detach", _DETACH_S)
+                if seen != "0":
+                    _LOG.info("exceptions thrown meanwhile: %s", seen)
+                self.connection.close(_DETACH_S)
+            except CaptureError as err:
+                _LOG.debug("%s", err)
+                self.connection.close()
+            try:
+                found = rescue(self._pid)
+                _LOG.debug("stopped by late events of the debugger: %d", found)
+            except MiniDumperError as err:
+                if not self._has_ended():
+                    _LOG.warning("the process may stand still: %s", err)
+
+    def _free(self) -> None:
+        """Let the process run where an earlier debugger died on it: it would take no other."""
         try:
-            (seen,) = self.connection.ask("detach", _DETACH_S)
-            if seen != "0":
-                _LOG.info("exceptions thrown meanwhile: %s", seen)
-            self.connection.close(_DETACH_S)
-        except CaptureError as err:
-            _LOG.debug("%s", err)
-            self.connection.close()
-        try:
-            found = rescue(self._pid)
-            _LOG.debug("stopped by late events of the debugger: %d", found)
+            if had_debugger(self._pid) and rescue(self._pid):
+                _LOG.info("an earlier debugger had left the process stopped: it runs on")
         except MiniDumperError as err:
-            if not self._has_ended():
-                _LOG.warning("the process may stand still: %s", err)
+            raise _unable(str(err)) from None
 
     def _take(self, line: str) -> None:
         name, *words = line.split()

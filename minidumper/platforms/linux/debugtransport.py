@@ -110,13 +110,13 @@ def debugger_gates(pid: int, version: str) -> Iterator[Gate]:
         yield gate("debugger", not left, text, fixes, blocks=False)
 
 
-def is_connected(pid: int) -> bool:
-    """Whether a debugger holds a process that left its FIFOs where they are, as we do not.
+def had_debugger(pid: int) -> bool:
+    """Whether a process has, or had a debugger.
 
     Raises:
         AccessDeniedError, TargetNotFoundError: it cannot be told.
     """
-    return "" in _connections(pid)
+    return bool(_connections(pid))
 
 
 def is_left(pid: int) -> bool:
@@ -125,7 +125,7 @@ def is_left(pid: int) -> bool:
     Raises:
         AccessDeniedError, AlreadyTracedError, CaptureError: as `rescue`.
     """
-    if not any(_connections(pid)):
+    if not had_debugger(pid):
         return False  # never was there one
     with _Session(pid, _SYNC_S) as session:
         return session.is_left
@@ -210,7 +210,7 @@ class _Session:
         """
         deadline = time.monotonic() + _LISTEN_S
         while True:
-            held = is_connected(self._pid)
+            held = "" in _connections(self._pid)
             pipes = None if held else self._opened()
             if pipes:
                 return pipes
