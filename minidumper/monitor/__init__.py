@@ -166,7 +166,8 @@ class Monitor:
                 taken += 1
                 yield from reports
             if session.ended:
-                _LOG.info("%s ended; %d of %d dumps taken", self._process, taken, self._count)
+                name = self._process or session.target.name
+                _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
 
     async def __aiter__(self) -> AsyncIterator[CaptureReport]:
         """The same in an event loop, which goes on meanwhile."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import gates, seccomp
+from tests.support import gates, runtimes, seccomp
 from tests.support.commands import minidumper, started
-from tests.support.targets import Running, running
+from tests.support.targets import Running, command, running
 from tests.support.waiting import (
     assert_well,
     await_line,
@@ -20,15 +22,15 @@ from tests.support.waiting import (
     frames,
     reports,
     sections,
+    tell,
 )
-from tests.support.waiting_kills import DEBUGGER, MINIDUMPER, wait_killer
+from tests.support.waiting_kills import DEBUGGER, MINIDUMPER, WATCHDOG, pid_of, wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host")
 
 VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
 RARE = "Faults.RareException"
-KINDS = "rare rethrow async dynamic thread null divide index cast method initializer library"
 DEADLINE_S = 60
 WITHOUT_BREAKPOINTS = seccomp.prefix(seccomp.PERF_EVENT_OPEN)
 SAID = "minidumper is the process's debugger"
@@ -77,21 +79,6 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
     assert "<Caught>" in thrower
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
-    """As the runtime tells of first chances itself (AppDomain.FirstChanceException)."""
-    with running("Faults", version) as app:
-        app.ask("chances")
-        with waiting(app, "-e", 1, "-l", "-f", "nothing", cwd=tmp_path) as own:
-            for kind in KINDS.split():
-                app.ask(f"caught {kind}")
-            told = app.ask("chances").split(",")
-            said = ended(own)
-        assert_well(app)
-    lines = [line.partition(" exception in thread ")[2] for line in said.splitlines()]
-    assert [line.split()[1].rpartition(".")[2] for line in lines if line] == told
-
-
 def test_debug_output(tmp_path: Path) -> None:
     with running("Faults") as app:
         with waiting(app, "-l", "-f", "a l?g", cwd=tmp_path) as own:
@@ -103,21 +90,6 @@ def test_debug_output(tmp_path: Path) -> None:
     assert '"trigger": "output"' in out
     at = [said.index(text) for text in (": a trace\n", 'RareException ("a rare one")', ": a log\n")]
     assert at == sorted(at)
-
-
-def test_six_threads_throw_on_when_it_lets_go(tmp_path: Path) -> None:
-    """A thread that reports its event too late stops all: it is freed."""
-    with running("Faults") as app:
-        assert app.ask("many 6") == "throwing"
-        for _ in range(3):
-            with waiting(app, "-e", 1, "--type", RARE, cwd=tmp_path) as own:
-                assert app.ask("caught derived") == "VeryRareException"
-                (report,) = reports(own)
-            assert report["exception"]["type"] == "Faults.VeryRareException"
-            thrown = int(app.ask("thrown"))
-            while int(app.ask("thrown")) < thrown + 100:
-                pass
-        assert_well(app)
 
 
 def test_none_is_missed_or_counted_twice(tmp_path: Path) -> None:
@@ -135,6 +107,53 @@ def test_killed_while_six_threads_throw(version: str, tmp_path: Path) -> None:
         killer.play()
         killer.play(DEBUGGER)
         killer.play(DEBUGGER, MINIDUMPER)
+
+
+def test_its_watchdog_killed_with_it(tmp_path: Path) -> None:
+    """The process hangs at its next exception: the doctor finds and frees it, and the next wait."""
+    with running("Faults") as app:
+        kill_all(app, tmp_path)
+        tell(app, "caught rare")
+        verdict = json.loads(minidumper("doctor", "--json", app.pid, cwd=tmp_path).stdout)
+        (gate,) = [gate for gate in verdict if gate["gate"] == "debugger"]
+        assert (gate["state"], gate["blocks"]) == ("failed", False)
+        assert gate["fixes"]["shell"] == f"minidumper doctor --rescue {app.pid}"
+        freed = minidumper("doctor", "--rescue", app.pid, cwd=tmp_path)
+        assert freed.stdout == f"process {app.pid} was stopped, and runs on\n"
+        assert app.answer() == "RareException"
+        kill_all(app, tmp_path)
+        tell(app, "caught rare")
+        said = "an earlier debugger had left the process stopped: it runs on"
+        with waiting(app, "-e", 1, "--type", RARE, cwd=tmp_path, said=said) as own:
+            assert app.answer() == "RareException"
+            assert app.ask("caught derived") == "VeryRareException"
+            (report,) = reports(own)
+        assert_well(app)
+    assert report["exception"]["type"] == "Faults.VeryRareException"
+
+
+def kill_all(app: Running, cwd: Path) -> None:
+    with waiting(app, "-e", 1, "-f", "nothing", cwd=cwd) as own:
+        for pid in [pid_of(name, own.pid) for name in (WATCHDOG, DEBUGGER, MINIDUMPER)]:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_launched(tmp_path: Path) -> None:
+    """From when its runtime takes a debugger on."""
+    path = {"PATH": f"{runtimes.root('10.0.14')}:{os.environ['PATH']}"}
+    program = ("-x", *command("Faults", "10.0.14"))
+    with started(
+        *("-mm", "--json", "-e", "1", "--type", RARE, *program),
+        cwd=tmp_path,
+        prefix=WITHOUT_BREAKPOINTS,
+        stdin=subprocess.PIPE,
+        env=runtimes.dotnet_environment("10.0.14") | path,
+    ) as own:
+        await_line(own, f"{SAID}, an exception takes 3.4 ms; those before were not seen")
+        out, said = own.communicate("caught rare\nend exit\n", timeout=DEADLINE_S)
+    assert own.returncode == 7, said
+    (report,) = json.loads(out[out.index("[") :])
+    assert report["exception"]["message"] == "a rare one"
 
 
 def test_why_there_can_be_no_debugger(tmp_path: Path) -> None:

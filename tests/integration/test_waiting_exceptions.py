@@ -14,9 +14,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from minidumper import Monitor
+from minidumper.clr import host
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
-from tests.support import gates
+from tests.support import gates, seccomp
 from tests.support.commands import minidumper, started
 from tests.support.targets import command, running
 from tests.support.waiting import (
@@ -38,6 +39,23 @@ pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-brea
 VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
 RARE = "Faults.RareException"
 DEADLINE_S = 60
+BREAKPOINTS, DEBUGGER = "breakpoints", "debugger"
+
+
+@pytest.fixture(params=[BREAKPOINTS, DEBUGGER])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How exceptions are seen: the second is had where the guardian may set no breakpoint."""
+    found: str = request.param
+    if found == DEBUGGER:
+        command = host.find_host().guardian
+        refused = [*seccomp.prefix(seccomp.PERF_EVENT_OPEN), *command]
+        monkeypatch.setattr(host.HostLocation, "guardian", refused)
+    return found
+
+
+def prefix(way: str) -> list[str]:
+    """What starts a minidumper that has to go that way."""
+    return seccomp.prefix(seccomp.PERF_EVENT_OPEN) if way == DEBUGGER else []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -129,20 +147,21 @@ def names(found: list[ExceptionInfo]) -> list[str]:
 
 KINDS = ("rare", "rethrow", "async", "dynamic", "thread", "null", "divide", "index")
 BY_THE_RUNTIME = ("cast", "method", "initializer", "library")
-"""What native code of the runtime throws; on .NET 8 it is not seen."""
+"""What native code of the runtime throws; on .NET 8 breakpoints do not see it."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
+def test_every_exception_is_seen_once(version: str, way: str, tmp_path: Path) -> None:
     """As the runtime tells of first chances itself (AppDomain.FirstChanceException)."""
-    kinds = KINDS if version == "8.0.4" else KINDS + BY_THE_RUNTIME
+    misses = way != DEBUGGER and version == "8.0.4"
+    kinds = KINDS if misses else KINDS + BY_THE_RUNTIME
     found: list[ExceptionInfo] = []
     with running("Faults", version) as app:
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
         monitor.on_exception(1, decide=noting(found))
         with watched(monitor):
             # The place that those pass is watched a moment after the first exception.
-            while "InvalidCastException" not in names(found) and version != "8.0.4":
+            while "InvalidCastException" not in names(found) and not misses:
                 assert app.ask("caught cast") == "InvalidCastException"
             assert app.ask("caught rare") == "RareException"
             app.ask("chances")
@@ -155,21 +174,26 @@ def test_every_exception_is_seen_once(version: str, tmp_path: Path) -> None:
         assert_well(app)
 
 
+CHOICES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"type": RARE}, ["RareException", "VeryRareException"]),
+    ({"filter": "rare one", "exclude": "very"}, ["RareException"]),
+    ({"type": "System.SystemException"}, ["NullReferenceException"]),
+    ({"type": "Faults.Rare*"}, ["RareException", "VeryRareException"]),
+    ({"type": "RareException"}, []),
+    ({"filter": 'e0434352.faults.*("a *rare one")'}, ["RareException", "VeryRareException"]),
+    ({"filter": "[a-z]"}, []),
+    ({"type": RARE, "filter": ["nobody", "very"]}, ["VeryRareException"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("choice", "types"),
-    [
-        ({"type": "Faults.Rare*"}, ["RareException", "VeryRareException"]),
-        ({"type": RARE}, ["RareException", "VeryRareException"]),
-        ({"type": "RareException"}, []),
-        ({"filter": 'e0434352.faults.*("a *rare one")'}, ["RareException", "VeryRareException"]),
-        ({"filter": "rare one", "exclude": "very"}, ["RareException"]),
-        ({"filter": "[a-z]"}, []),
-        ({"type": "System.SystemException"}, ["NullReferenceException"]),
-        ({"type": RARE, "filter": ["nobody", "very"]}, ["VeryRareException"]),
-    ],
+    ("choice", "types", "way"),
+    [(*choice, BREAKPOINTS) for choice in CHOICES]
+    + [(*choice, DEBUGGER) for choice in CHOICES[:3]],
+    indirect=["way"],
     ids=str,
 )
-def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> None:
+def test_choices(choice: dict[str, Any], types: list[str], way: str, tmp_path: Path) -> None:
     with running("Faults") as app:
         found: list[ExceptionInfo] = []
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
@@ -181,7 +205,23 @@ def test_choices(choice: dict[str, Any], types: list[str], tmp_path: Path) -> No
     assert names(found) == types
 
 
-def test_async_lets_the_thread_go_on_before_the_file_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("way", [DEBUGGER], indirect=True)
+def test_thrown_in_a_finalizer(version: str, way: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        words = ("-mm", "--json", "-e", 1, "--type", RARE, app.pid)
+        with started(*words, cwd=tmp_path, prefix=prefix(way)) as own:
+            await_line(own, "waiting in process")
+            tell(app, "end finalizer")
+            (report,) = reports(own)
+        assert app.process.wait(DEADLINE_S) == -6
+    told = report["exception"]
+    assert (told["chance"], told["type"]) == (1, RARE)
+    lines = frames(sections(report, version, "stacks")["stacks"], told["tid"])
+    assert any("Finalize" in line for line in lines)
+
+
+def test_async_lets_the_thread_go_on_before_the_file_is_written(way: str, tmp_path: Path) -> None:
     with running("Faults") as app:
         gone_on = threading.Event()
 
@@ -203,13 +243,13 @@ def test_async_lets_the_thread_go_on_before_the_file_is_written(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_rare_one_among_many(version: str, tmp_path: Path) -> None:
+def test_a_rare_one_among_many(version: str, way: str, tmp_path: Path) -> None:
     """Six threads throw all the time; the target loses no exception of its own."""
     with running("Faults", version) as app:
         assert app.ask("many 6") == "throwing"
         for option, value in (("-f", "*Rare*"), ("--type", RARE)):
             choice = ("-e", "1", option, value, "-n", 2, app.pid)
-            with started("-mm", "--json", *choice, cwd=tmp_path) as own:
+            with started("-mm", "--json", *choice, cwd=tmp_path, prefix=prefix(way)) as own:
                 await_line(own, "waiting in process")
                 assert app.ask("caught rare") == "RareException"
                 assert app.ask("caught derived") == "VeryRareException"

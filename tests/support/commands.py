@@ -44,14 +44,18 @@ class _Started(subprocess.Popen[str]):
 
 
 def started(
-    *words: str | Path | int, cwd: Path, prefix: Sequence[str] = ()
+    *words: str | Path | int,
+    cwd: Path,
+    prefix: Sequence[str] = (),
+    stdin: int = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Start it; use it in `with`."""
+    """Start it; use it in `with`. `env` comes on top of our own environment."""
     return _Started(
         [*prefix, *PROGRAM, *map(str, words)],
         cwd=cwd,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
+        env=ENVIRONMENT | dict(env or {}),
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -54,7 +54,8 @@ class Running:
         for line in stream:
             self._lines.put(line.decode().rstrip())
 
-    def _answer(self) -> str:
+    def answer(self) -> str:
+        """The next line that it says."""
         try:
             return self._lines.get(timeout=DEADLINE_S)
         except queue.Empty:
@@ -63,7 +64,7 @@ class Running:
 
     def _await_ready(self) -> int:
         """Waits for "ready PID"; the pid that we see, which differs in a pid namespace."""
-        words = self._answer().split()
+        words = self.answer().split()
         assert words[0] == "ready", words
         below = psutil.Process(self.process.pid).children(recursive=True)
         return below[-1].pid if below else self.process.pid
@@ -73,7 +74,7 @@ class Running:
         assert self.process.stdin
         self.process.stdin.write(f"{word}\n".encode())
         self.process.stdin.flush()
-        return self._answer()
+        return self.answer()
 
     def alive(self) -> bool:
         """Whether the program answers within the deadline."""

@@ -38,7 +38,7 @@ WAITS = (
 THROWS = WAITS[:4]
 """Those that need breakpoints, or a debugger."""
 
-MINIDUMPER, GUARDIAN, DEBUGGER = "minidumper", "guardian", "debugger"
+MINIDUMPER, GUARDIAN, DEBUGGER, WATCHDOG = "minidumper", "guardian", "debugger", "watchdog"
 LONGEST_S = 0.8
 """After which a wait is killed; the third and fourth take dumps all the time."""
 
@@ -104,15 +104,19 @@ def guardian_of(pid: int) -> int:
 
 
 def pid_of(name: str, pid: int) -> int:
-    """A minidumper, its guardian, or its debugger, which is of the guardian's program."""
+    """A minidumper, or one of those that it starts."""
     if name == MINIDUMPER:
         return pid
-    for child in psutil.Process(pid).children():
-        words = child.cmdline()
-        program = any("MiniDumper.Guardian" in word for word in words)
-        if program and ("debug" in words) == (name == DEBUGGER):
-            return child.pid
-    raise AssertionError(f"no {name}")
+    (found,) = [c.pid for c in psutil.Process(pid).children() if _name(c.cmdline()) == name]
+    return found
+
+
+def _name(words: list[str]) -> str:
+    if any("linux.watchdog" in word for word in words):
+        return WATCHDOG
+    if not any("MiniDumper.Guardian" in word for word in words):
+        return ""
+    return DEBUGGER if "debug" in words else GUARDIAN
 
 
 @contextmanager

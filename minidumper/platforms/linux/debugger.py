@@ -123,12 +123,19 @@ class Debugger:
             except CaptureError as err:
                 _LOG.debug("%s", err)
                 self.connection.close()
+            if self._has_ended():
+                return
             try:
                 found = rescue(self._pid)
                 _LOG.debug("stopped by late events of the debugger: %d", found)
             except MiniDumperError as err:
                 if not self._has_ended():
                     _LOG.warning("the process may stand still: %s", err)
+
+    def forget(self) -> None:
+        """Of a program that another took the place of: nobody is to be let go."""
+        with self._watchdog:
+            self.connection.close()
 
     def _free(self) -> None:
         """Let the process run where an earlier debugger died on it: it would take no other."""

@@ -44,6 +44,7 @@ _HEADER = struct.Struct("<6I2I16x")  # type, size, id, reply to, last seen, 0, a
 _BODY = struct.Struct("<QI32sI")  # 0, event type, ..., whether a reply is wanted
 _GONE = " (deleted)"  # proc_pid_fd(5)
 _FIFO = "clr-debug-pipe-"
+_BEGAN = 19  # starttime, of what follows the name; proc_pid_stat(5)
 _SEEN_ALL = 0xFFFF_FFFF
 _VERSION = 2  # of the transport
 
@@ -317,20 +318,22 @@ def _denied(pid: int) -> AccessDeniedError:
 def fifos(pid: int) -> list[Path]:
     """Those that a debugger writes to, as the runtime of process `pid` has made them.
 
-    Their names have the pid that the process has in its own namespace, and a number of the start.
+    Their names have the pid that the process has in its own namespace, and when it began: those of
+    a former process of that pid, which was killed, may still be there.
     https://github.com/dotnet/runtime/blob/main/src/coreclr/pal/src/debug/debug.cpp
     """
     proc = Path(f"/proc/{pid}")
     try:
         own = procfs.parse_status((proc / "status").read_text("utf-8", "replace")).namespace_pid
         environment = (proc / "environ").read_bytes().split(b"\0")
+        began = (proc / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[_BEGAN]
     except OSError:
         return []
     folders = [
         v for name, _, v in (item.partition(b"=") for item in environment) if name == b"TMPDIR"
     ]
     folder = os.fsdecode(folders[0] if folders else b"/tmp").lstrip("/")
-    return sorted((proc / "root" / folder).glob(f"{_FIFO}{own}-*-in"))
+    return sorted((proc / "root" / folder).glob(f"{_FIFO}{own}-{began}-in"))
 
 
 def _header(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,12 +12,17 @@ from ...errors import CaptureError
 from ...target import LiveTarget
 from ...watching import EventKind, TextFilter, Verdict, Watched, WatchEvent
 from .debugger import Debugger
+from .debugtransport import fifos
 from .guardian import Guardian, NoBreakpointsError
 from .process import LinuxProcess
 
 _LOG = logging.getLogger(__name__)
 
 _HOLDING = (EventKind.EXCEPTION, EventKind.OUTPUT)
+_LISTEN_S = 5.0
+"""Seconds in which a runtime that begins listens for a debugger; 0.02 on a quiet machine."""
+_POLL_S = 0.005
+_END_S = 0.5
 
 
 class LinuxWatcher:
@@ -34,7 +40,11 @@ class LinuxWatcher:
         self._command = command
         self._process = process
         self._debugger: Debugger | None = None
+        self._refusal: NoBreakpointsError | None = None
+        self._attach_until = 0.0
         self._stands = False  # at an event of the debugger
+        self._show_all = False
+        self._texts = TextFilter()
         self._output: TextFilter | None = None
         self._guardian = Guardian(command)
         try:
@@ -46,15 +56,30 @@ class LinuxWatcher:
     @property
     def needs_places(self) -> bool:
         """A debugger needs none."""
-        return self._debugger is None
+        return self._refusal is None
 
     @property
     def advice(self) -> str:
         """What a debugger costs was told when it came."""
-        return "" if self._debugger else self._guardian.advice
+        return "" if self._refusal else self._guardian.advice
 
     def wait(self, timeout_s: float | None) -> WatchEvent | None:
-        """The next event; None after so many seconds, or when `wake()` was called."""
+        """The next event; None after so many seconds, or when `wake()` was called.
+
+        Raises:
+            CaptureError: a program that began can have no debugger; what watches it is gone.
+        """
+        if self._refusal and self._debugger is None:
+            event = self._guardian.wait(_POLL_S)
+            if event is not None or not self._listens():
+                return event
+            try:
+                self._debug(self._refusal)
+            except CaptureError:
+                event = self._guardian.wait(_END_S)
+                if event is None:
+                    raise
+                return event  # that it ended just then, may be
         debugger = self._debugger
         if debugger is None:
             return self._guardian.wait(timeout_s)
@@ -79,7 +104,10 @@ class LinuxWatcher:
         """Hold the program that took the place of the one before, which has no debugger."""
         assert isinstance(target, LinuxProcess)
         self._process = target
-        self._leave()
+        self._refusal = None
+        debugger, self._debugger = self._debugger, None
+        if debugger:
+            debugger.forget()
         self._guardian.follow(target)
 
     def resume(self) -> None:
@@ -107,18 +135,15 @@ class LinuxWatcher:
         Raises:
             CaptureError: the system lets us watch no address, and there can be no debugger.
         """
-        if self._debugger is None:
-            try:
-                self._guardian.watch_exceptions(places, show_all=show_all, texts=texts)
-                return
-            except NoBreakpointsError as err:
-                if (
-                    self._guardian.signals
-                ):  # a program that begins is held: its runtime is not ready
-                    raise
-                self._watch_instead(err)
-        assert self._debugger
-        self._debugger.filter(show_all=show_all, texts=texts)
+        self._show_all, self._texts = show_all, texts
+        try:
+            self._guardian.watch_exceptions(places, show_all=show_all, texts=texts)
+        except NoBreakpointsError as err:
+            self._refusal = err
+            if self._guardian.signals:  # a program that begins is held, and does not listen yet
+                self._attach_until = time.monotonic() + _LISTEN_S
+            else:
+                self._debug(err)
 
     def add_rule(
         self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
@@ -133,35 +158,37 @@ class LinuxWatcher:
         self._guardian.watch_output(texts)
 
     def close(self) -> None:
-        """Let the target go; it runs on."""
+        """Let the target go; it runs on.
+
+        The guardian first: a process that stops for its debugger alone can be seen to run.
+        """
         try:
-            self._leave()
-        finally:
             self._guardian.close()
+        finally:
+            if self._debugger:
+                self._debugger.close()
 
-    def _watch_instead(self, err: NoBreakpointsError) -> None:
-        try:
-            self._debug(str(err))
-        except CaptureError as other:
-            raise CaptureError(f"{err}; {other}", stage="watch", hint=err.hint) from None
+    def _listens(self) -> bool:
+        """Whether a runtime that begins would take a debugger, or should by now."""
+        return bool(fifos(self._process.pid)) or time.monotonic() > self._attach_until
 
-    def _debug(self, why: str) -> None:
-        debugger = Debugger(self._command, self._process)
+    def _debug(self, refusal: NoBreakpointsError) -> None:
         try:
-            debugger.attach()
-        except BaseException:
-            debugger.close()
-            raise
+            debugger = Debugger(self._command, self._process)
+            try:
+                debugger.filter(show_all=self._show_all, texts=self._texts)
+                if self._output:
+                    debugger.watch_output(self._output)
+                debugger.attach()
+            except BaseException:
+                debugger.close()
+                raise
+        except CaptureError as err:
+            raise CaptureError(f"{refusal}; {err}", stage="watch", hint=refusal.hint) from None
         self._debugger = debugger
-        if self._output:
-            debugger.watch_output(self._output)
         _LOG.info(
-            "%s: minidumper is the process's debugger, an exception takes %s ms",
-            why,
+            "%s: minidumper is the process's debugger, an exception takes %s ms%s",
+            refusal,
             debugger.cost_ms,
+            "; those before were not seen" if self._attach_until else "",
         )
-
-    def _leave(self) -> None:
-        debugger, self._debugger = self._debugger, None
-        if debugger:
-            debugger.close()
