@@ -186,7 +186,11 @@ class Planner:
             self.warnings.append(CaptureWarning("clr", f"{' and '.join(steps)} left out: {err}"))
         self.close()
         self._target = self._origin
-        self._start()
+        try:
+            self._start()
+        except BridgeError as again:
+            self.restart_without(steps, again)
+            return
         self.rehearse()
 
     def plan(
