@@ -1,6 +1,7 @@
-"""SOS itself says that a heap dump equals the full one: that of .NET Core 2.1, in lldb.
+"""SOS itself says that a heap dump equals the full one, and what was thrown.
 
-2.1 is no target that minidumper is for, but the one whose SOS runs in the lldb of this system.
+That of .NET Core 2.1, in lldb: 2.1 is no target that minidumper is for, but the one whose SOS runs
+in the lldb of this system.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minidumper.plan import DumpMode
 from minidumper.report import CaptureReport
 from tests.support import gates, runtimes
+from tests.support.commands import started
 from tests.support.dumps import dump
 from tests.support.targets import running
+from tests.support.waiting import await_line, reports, tell
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "old-runtimes", "lldb")
@@ -66,3 +71,35 @@ def test_the_same_on_both(dumps: list[CaptureReport], command: str, proof: str) 
     full, heap = (sos(report.path, command) for report in dumps)
     assert re.search(proof, "\n".join(full)), full
     assert heap == full
+
+
+def waited(chance: str, word: str, folder: Path) -> dict[str, Any]:
+    """The report of a heap dump at an exception of the word."""
+    with (
+        running("Faults", VERSION) as app,
+        started("-mh", "--json", "-e", chance, app.pid, cwd=folder) as own,
+    ):
+        await_line(own, "waiting in process")
+        tell(app, word)
+        (report,) = reports(own)
+        return report
+
+
+def test_an_unhandled_exception_is_that_of_the_thread(tmp_path: Path) -> None:
+    report = waited("2", "end unhandled", tmp_path)
+    said = "\n".join(sos(report["path"], "pe"))
+    assert re.search(r"Exception type: +Faults\.RareException\nMessage: +nobody\n", said), said
+    assert re.search(r"InnerException: +System\.FormatException", said), said
+    assert "Faults.Program+<>c.<End>" in said
+
+
+@pytest.mark.gate("perf-breakpoints")
+def test_one_about_to_be_thrown_is_shown_by_its_address(tmp_path: Path) -> None:
+    """The runtime keeps it for the thread a moment later; the thread stands where it is thrown."""
+    report = waited("1", "caught rare", tmp_path)
+    told = report["exception"]
+    said = "\n".join(sos(report["path"], f"pe {told['address']:x}"))
+    assert re.search(r"Exception type: +Faults\.RareException\nMessage: +a rare one\n", said), said
+    thread, _, top, *_ = sos(report["path"], "clrstack")
+    assert f"0x{told['tid']:x}" in thread
+    assert "Faults.Program+<>c.<Caught>" in top
