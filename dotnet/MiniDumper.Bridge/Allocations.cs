@@ -14,8 +14,14 @@ internal sealed class Allocations
     /// <summary>What holds no allocations: the GC's memory, and what is searched or taken whole itself.</summary>
     private const Reasons Others = Reasons.InGcHeap | Reasons.InLoaderHeap | Reasons.InJitCode | Reasons.InStubs;
 
-    /// <summary>Bytes of an allocation whose size is not known; a version of code takes 56 (codeversion.h).</summary>
-    private const ulong LeastSize = 64;
+    /// <summary>
+    /// Bytes that are searched where the size of an allocation is not known: a version of code takes 56 (codeversion.h).
+    /// What comes behind can be another's, and lead anywhere.
+    /// </summary>
+    private const ulong SearchedSize = 64;
+
+    /// <summary>Bytes that are taken then; a Thread, the longest of the usual ones, has 1 to 2 KB.</summary>
+    private const ulong TakenSize = 2048;
 
     // struct malloc_chunk of glibc's malloc/malloc.c: two words, the second of them the size with three flags.
     private const ulong ChunkHeader = 16;
@@ -39,8 +45,8 @@ internal sealed class Allocations
     private readonly ulong[] _starts;
     private readonly ulong[] _ends;
     private readonly bool[] _granules = new bool[Granules];
-    private readonly HashSet<(ulong Address, ulong LeastSize)> _seen = [];
-    private readonly Queue<(ulong Address, ulong LeastSize)> _rest = [];
+    private readonly HashSet<(ulong Address, ulong TableSize)> _seen = [];
+    private readonly Queue<(ulong Address, ulong TableSize)> _rest = [];
     private readonly byte[] _piece = new byte[PieceSize];
 
     private Allocations(TargetDataReader reader, RegionBuffer found, List<(ulong Start, ulong End)> searched)
@@ -73,8 +79,8 @@ internal sealed class Allocations
         foreach (RegionBuffer.Span span in noted.Where(span => (span.Reasons & Reasons.InLoaderHeap) != 0))
             allocations.Search(span.Start, span.End);
 
-        while (allocations._rest.TryDequeue(out (ulong Address, ulong LeastSize) next))
-            allocations.Take(next.Address, next.LeastSize);
+        while (allocations._rest.TryDequeue(out (ulong Address, ulong TableSize) next))
+            allocations.Take(next.Address, next.TableSize);
     }
 
     /// <summary>The memory less <see cref="Others"/>.</summary>
@@ -124,7 +130,7 @@ internal sealed class Allocations
             {
                 if (EndOf(words[i]) == 0)
                     continue;
-                (ulong, ulong) found = (words[i], Math.Max(TableSize(words[(i + 1)..]), LeastSize));
+                (ulong, ulong) found = (words[i], TableSize(words[(i + 1)..]));
                 if (_seen.Add(found))
                     _rest.Enqueue(found);
             }
@@ -141,11 +147,12 @@ internal sealed class Allocations
         return isTable ? counts[0] * TableEntry : 0;
     }
 
-    private void Take(ulong address, ulong leastSize)
+    private void Take(ulong address, ulong tableSize)
     {
-        ulong size = Math.Min(Math.Max(SizeOf(address), leastSize), EndOf(address) - address);
-        _found.Add(address, address + size, Reasons.RuntimeData);
-        Search(address, address + size);
+        ulong size = Math.Max(SizeOf(address), tableSize);
+        ulong rest = EndOf(address) - address;
+        _found.Add(address, address + Math.Min(size != 0 ? size : TakenSize, rest), Reasons.RuntimeData);
+        Search(address, address + Math.Min(size != 0 ? size : SearchedSize, rest));
     }
 
     /// <summary>The bytes of an allocation of glibc; 0 where there is none.</summary>
