@@ -50,8 +50,7 @@ TEXTS = click.option(
     "texts",
     multiple=True,
     metavar="TEXT",
-    help='Only exceptions with TEXT in CODE.Type ("message"); * and ? are allowed. Repeatable. '
-    "With -l and without -e: debug output with TEXT.",
+    help='Only exceptions with TEXT in CODE.Type ("message"); * and ? are allowed. Repeatable.',
 )
 EXCLUDED = click.option(
     "-fx", "excluded", multiple=True, metavar="TEXT", help="No exceptions with TEXT. Repeatable."

@@ -23,8 +23,12 @@ from .watchdog import Watchdog
 
 _LOG = logging.getLogger(__name__)
 
-COSTS_MS = {"8": 3.5, "9": 12.8, "10": 3.4}
-"""Milliseconds that an exception takes, by version of .NET: two stops of the whole process each."""
+COSTS = {
+    "8": "an exception takes 3.5 ms",
+    "9": "an exception takes 12.8 ms, and a stack overflow would hang it, as with any debugger",
+    "10": "an exception takes 3.4 ms",
+}
+"""By version of .NET: an exception is two stops of the whole process."""
 
 _RUNTIME = "libcoreclr.so"
 _INTERFACE = "libmscordbi.so"
@@ -62,7 +66,7 @@ class Debugger:
                 "its runtime listens to none (DOTNET_EnableDiagnostics, or another pid namespace)"
             )
         self._free()
-        self.cost_ms = COSTS_MS[major]
+        self.cost = COSTS[major]
         self._attach = f"attach {self._pid} {runtime.base:x} {as_word(str(folder))}"
         self.connection = Connection(
             [*command, "debug"],

@@ -187,8 +187,8 @@ class LinuxWatcher:
             raise CaptureError(f"{refusal}; {err}", stage="watch", hint=refusal.hint) from None
         self._debugger = debugger
         _LOG.info(
-            "%s: minidumper is the process's debugger, an exception takes %s ms%s",
+            "%s: minidumper is the process's debugger, %s%s",
             refusal,
-            debugger.cost_ms,
+            debugger.cost,
             "; those before were not seen" if self._attach_until else "",
         )
