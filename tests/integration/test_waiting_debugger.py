@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import gates, runtimes, seccomp
@@ -107,6 +108,20 @@ def test_killed_while_six_threads_throw(version: str, tmp_path: Path) -> None:
         killer.play()
         killer.play(DEBUGGER)
         killer.play(DEBUGGER, MINIDUMPER)
+
+
+def test_its_watchdog_outlives_what_ends_the_others(tmp_path: Path) -> None:
+    with running("Faults") as app:
+        with waiting(app, "-e", 1, "-f", "nothing", cwd=tmp_path) as own:
+            watchdog = psutil.Process(pid_of(WATCHDOG, own.pid))
+            assert os.getsid(watchdog.pid) == watchdog.pid
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                watchdog.send_signal(number)
+            for victim in (DEBUGGER, MINIDUMPER):
+                os.kill(pid_of(victim, own.pid), signal.SIGKILL)
+            assert app.ask("caught rare") == "RareException"
+            psutil.wait_procs([watchdog])
+        assert_well(app)
 
 
 def test_its_watchdog_killed_with_it(tmp_path: Path) -> None:

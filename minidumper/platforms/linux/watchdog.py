@@ -10,12 +10,13 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ...errors import MiniDumperError
+from ...errors import CaptureError, MiniDumperError
 from .debugtransport import rescue
 
 WATCHDOG_WORD = "_watchdog"
@@ -27,25 +28,30 @@ sys.path[:] = json.loads(sys.argv[1])["path"]
 from minidumper.platforms.linux.watchdog import main
 main(sys.argv[1])
 """
-_DONE = b"."
+_READY = _DONE = b"."
 _HELPER_S = 5.0
 """Seconds in which the helper lets the target go by itself; it takes at most one."""
-_END_S = 10.0
+_ANSWER_S = 10.0
 
 
 class Watchdog:
     """The process that watches over us; leave it, in `with`, once the target was let go."""
 
     def __init__(self, pid: int, helper: int) -> None:
-        """Start it; `helper` is the process that is the debugger of process `pid`."""
+        """Start it; `helper` is the process that is to be the debugger of process `pid`.
+
+        Raises:
+            CaptureError: it does not watch.
+        """
         pidfd = os.pidfd_open(helper)
-        theirs, self._pipe = os.pipe()
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(_ANSWER_S)
         try:
             options = {
                 "path": [os.path.abspath(folder) for folder in sys.path],
                 "pid": pid,
                 "helper": pidfd,
-                "pipe": theirs,
+                "socket": theirs.fileno(),
             }
             self._process = subprocess.Popen(
                 [*_command(), json.dumps(options)],
@@ -54,26 +60,36 @@ class Watchdog:
                 stderr=subprocess.DEVNULL,
                 env={},  # nothing of the caller's: its variables can be the target's own
                 cwd="/",
-                pass_fds=(theirs, pidfd),
+                pass_fds=(theirs.fileno(), pidfd),
                 start_new_session=True,  # what ends a terminal's processes does not end it
             )
         except BaseException:
-            os.close(self._pipe)
+            self._socket.close()
             raise
         finally:
-            os.close(theirs)
+            theirs.close()
             os.close(pidfd)
+        try:
+            ready = self._socket.recv(1)
+        except OSError:
+            ready = b""
+        if ready != _READY:
+            self._end(0)
+            raise CaptureError("the watchdog of the process's debugger ended", stage="watch")
 
     def __enter__(self) -> Watchdog:
         return self
 
     def __exit__(self, *error: object) -> None:
         if error == (None, None, None):
-            with suppress(BrokenPipeError):  # it was killed
-                os.write(self._pipe, _DONE)
-        os.close(self._pipe)
+            with suppress(OSError):  # it was killed
+                self._socket.send(_DONE)
+        self._end(_ANSWER_S)
+
+    def _end(self, timeout_s: float) -> None:
+        self._socket.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_S)
+            self._process.wait(timeout_s)
         self._process.kill()
         self._process.wait()
 
@@ -84,7 +100,9 @@ def main(text: str) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # what ends them may come to us, too
     options = json.loads(text)
     target = os.pidfd_open(options["pid"])
-    if os.read(options["pipe"], 1) != _DONE:
+    with suppress(OSError):  # nobody is there any more
+        os.write(options["socket"], _READY)
+    if os.read(options["socket"], 1) != _DONE:
         helper = options["helper"]
         if not select.select([helper], [], [], _HELPER_S)[0]:
             signal.pidfd_send_signal(helper, signal.SIGKILL)
