@@ -22,7 +22,7 @@ from .errors import (
     UnsupportedTargetError,
 )
 from .plan import CaptureWarning, DumpMode, DumpPlan
-from .providers import ModuleRanges, allocated, native_ranges, private_memory, readable
+from .providers import ModuleRanges, native_ranges, private_memory, readable, surroundings
 from .ranges import MemoryRange, Reason, ReasonedRange, clip, fill_gaps, union
 from .target import Target, ThreadInfo, VmRegion
 
@@ -214,14 +214,12 @@ class Planner:
         clr: ClrRegions | None = None
         warnings = list(self.warnings)
         if mode is not DumpMode.FULL and self._client is not None:
-            data = [item for item in ranges if Reason.RUNTIME_DATA in item.reasons]
             clr = self._client.collect(
                 threads,
                 minimal=mode is DumpMode.MINIMAL,
                 committed=committed,
                 thrown=self.thrown,
-                data=[MemoryRange(item.start, item.end) for item in data],
-                memory=allocated(regions),
+                surroundings=surroundings(regions, ranges),
             )
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings

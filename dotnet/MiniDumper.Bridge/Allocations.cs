@@ -8,6 +8,7 @@ namespace MiniDumper.Bridge;
 /// <summary>
 /// Finds what the runtime allocated with <c>new</c>, such as the versions of a method that was compiled anew after
 /// the rehearsal: whatever looks like a pointer from the runtime's memory into private memory is followed, and so on.
+/// Of files it takes the bytes pointed at: signatures of methods can lie in a mapping beside the loaded image.
 /// </summary>
 internal sealed class Allocations
 {
@@ -42,19 +43,23 @@ internal sealed class Allocations
 
     private readonly TargetDataReader _reader;
     private readonly RegionBuffer _found;
-    private readonly ulong[] _starts;
-    private readonly ulong[] _ends;
+    private readonly IReadOnlyList<RegionBuffer.Span> _noted;
+    private readonly Surroundings _surroundings;
+    private readonly AddressRanges _memory;
     private readonly bool[] _granules = new bool[Granules];
     private readonly HashSet<(ulong Address, ulong TableSize)> _seen = [];
     private readonly Queue<(ulong Address, ulong TableSize)> _rest = [];
     private readonly byte[] _piece = new byte[PieceSize];
 
-    private Allocations(TargetDataReader reader, RegionBuffer found, List<(ulong Start, ulong End)> searched)
+    /// <param name="reader">The target's memory.</param>
+    /// <param name="found">What was found so far; loader heaps are searched.</param>
+    /// <param name="surroundings">What else is searched, and what is looked for.</param>
+    public Allocations(TargetDataReader reader, RegionBuffer found, Surroundings surroundings)
     {
-        (_reader, _found) = (reader, found);
-        _starts = searched.Select(range => range.Start).ToArray();
-        _ends = searched.Select(range => range.End).ToArray();
-        foreach ((ulong start, ulong end) in searched)
+        (_reader, _found, _surroundings) = (reader, found, surroundings);
+        _noted = found.Noted();
+        _memory = new AddressRanges(Without(surroundings.Memory.All, _noted));
+        foreach ((ulong start, ulong end) in _memory.All.Concat(surroundings.Files.All))
         {
             for (ulong granule = start >> GranuleShift; granule <= (end - 1) >> GranuleShift; granule++)
                 _granules[granule % Granules] = true;
@@ -62,25 +67,14 @@ internal sealed class Allocations
     }
 
     /// <summary>Adds the allocations that what was found leads to.</summary>
-    /// <param name="reader">The target's memory.</param>
-    /// <param name="found">What was found so far; loader heaps are searched.</param>
-    /// <param name="data">Ranges of the runtime's data, which are searched too.</param>
-    /// <param name="memory">Sorted ranges of private memory, which allocations are looked for in.</param>
-    public static void Follow(
-        TargetDataReader reader,
-        RegionBuffer found,
-        IEnumerable<(ulong Start, ulong End)> data,
-        IEnumerable<(ulong Start, ulong End)> memory)
+    public void Follow()
     {
-        IReadOnlyList<RegionBuffer.Span> noted = found.Noted();
-        Allocations allocations = new(reader, found, Without(memory, noted));
-        foreach ((ulong start, ulong end) in data)
-            allocations.Search(start, end);
-        foreach (RegionBuffer.Span span in noted.Where(span => (span.Reasons & Reasons.InLoaderHeap) != 0))
-            allocations.Search(span.Start, span.End);
-
-        while (allocations._rest.TryDequeue(out (ulong Address, ulong TableSize) next))
-            allocations.Take(next.Address, next.TableSize);
+        foreach ((ulong start, ulong end) in _surroundings.Data.All)
+            Search(start, end);
+        foreach (RegionBuffer.Span span in _noted.Where(span => (span.Reasons & Reasons.InLoaderHeap) != 0))
+            Search(span.Start, span.End);
+        while (_rest.TryDequeue(out (ulong Address, ulong TableSize) next))
+            Take(next.Address, next.TableSize);
     }
 
     /// <summary>The memory less <see cref="Others"/>.</summary>
@@ -110,29 +104,21 @@ internal sealed class Allocations
         return rest;
     }
 
-    /// <summary>The end of the memory that an address lies in; 0 where there is none.</summary>
-    private ulong EndOf(ulong address)
-    {
-        if (!_granules[(address >> GranuleShift) % Granules])
-            return 0;
-        int index = Array.BinarySearch(_starts, address);
-        index = index >= 0 ? index : ~index - 1;
-        return index >= 0 && address < _ends[index] ? _ends[index] : 0;
-    }
-
-    private void Search(ulong start, ulong end)
+    private void Search(ulong start, ulong stop)
     {
         for (int read = PieceSize; read == PieceSize; start += PieceSize - TableHeader)
         {
-            read = _reader.Read(start, _piece.AsSpan(0, (int)Math.Min(PieceSize, end - start)));
+            read = _reader.Read(start, _piece.AsSpan(0, (int)Math.Min(PieceSize, stop - start)));
             ReadOnlySpan<nuint> words = MemoryMarshal.Cast<byte, nuint>(_piece.AsSpan(0, read));
             for (int i = 0; i < words.Length; i++)
             {
-                if (EndOf(words[i]) == 0)
+                ulong word = words[i];
+                if (!_granules[(word >> GranuleShift) % Granules])
                     continue;
-                (ulong, ulong) found = (words[i], TableSize(words[(i + 1)..]));
-                if (_seen.Add(found))
-                    _rest.Enqueue(found);
+                if (_surroundings.Files.EndOf(word) is > 0 and ulong end)
+                    _found.Add(word, Math.Min(word + SearchedSize, end), Reasons.DacRead);
+                if (_memory.Contains(word) && TableSize(words[(i + 1)..]) is ulong size && _seen.Add((word, size)))
+                    _rest.Enqueue((word, size));
             }
         }
     }
@@ -150,7 +136,7 @@ internal sealed class Allocations
     private void Take(ulong address, ulong tableSize)
     {
         ulong size = Math.Max(SizeOf(address), tableSize);
-        ulong rest = EndOf(address) - address;
+        ulong rest = _memory.EndOf(address) - address;
         _found.Add(address, address + Math.Min(size != 0 ? size : TakenSize, rest), Reasons.RuntimeData);
         Search(address, address + Math.Min(size != 0 ? size : SearchedSize, rest));
     }
@@ -177,7 +163,7 @@ internal sealed class Allocations
     private bool ReadChunk(ulong chunk, out ulong size, out ulong flags)
     {
         size = flags = 0;
-        ulong end = EndOf(chunk);
+        ulong end = _memory.EndOf(chunk);
         if (end == 0 || chunk % ChunkHeader != 0 || !_reader.ReadPointer(chunk + ChunkHeader / 2, out ulong word))
             return false;
 

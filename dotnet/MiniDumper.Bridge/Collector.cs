@@ -43,14 +43,12 @@ internal sealed class Collector(
     /// <param name="minimal">Leaves the heap out.</param>
     /// <param name="committed">Takes all committed memory of the GC instead of what is in use.</param>
     /// <param name="thrown">An exception that is about to be thrown, and belongs to no thread yet; 0 for none.</param>
-    /// <param name="data">Ranges of the runtime's data.</param>
-    /// <param name="memory">Sorted ranges of private memory, where the runtime's allocations lie.</param>
+    /// <param name="surroundings">Where the runtime's own memory is.</param>
     public Answer Collect(
         bool minimal,
         bool committed,
         ulong thrown,
-        IEnumerable<(ulong Start, ulong End)> data,
-        IEnumerable<(ulong Start, ulong End)> memory) => Recorded(found =>
+        Surroundings surroundings) => Recorded(found =>
     {
         Enumerate(minimal || !HasWholeHeaps ? EnumerationMode.Mini : EnumerationMode.WholeHeaps, found);
         bool handles = !minimal && CollectHeaps(found, committed);
@@ -66,7 +64,7 @@ internal sealed class Collector(
             if (Rehearsed is not null)
                 found.Add(Rehearsed);
             reader.RecordTo(null, Reasons.None);
-            Allocations.Follow(reader, found, data, memory);
+            new Allocations(reader, found, surroundings).Follow();
         }
 
         return Describe(minimal, modules, frames);

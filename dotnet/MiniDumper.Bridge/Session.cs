@@ -89,7 +89,7 @@ public sealed class Session
     /// <c>open</c> {}: it is open.
     /// <c>attach</c> {handles, memory}: read the same process from somewhere else from now on.
     /// <c>rehearse</c> {seconds, threads}: walk all that SOS reads of the running target, and keep its pages.
-    /// <c>collect</c> {minimal, committed, thrown, data, memory, threads}: what the stopped target's CLR side needs, as
+    /// <c>collect</c> {minimal, committed, thrown, data, memory, files, threads}: what the stopped target's CLR side needs, as
     /// columns of starts (u64), ends (u64) and reasons (u32).
     /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
     /// <c>exception</c> {address, thread}: the exception at an address, else that of a thread.
@@ -121,8 +121,7 @@ public sealed class Session
                     root.GetProperty("minimal").GetBoolean(),
                     root.GetProperty("committed").GetBoolean(),
                     root.GetProperty("thrown").GetUInt64(),
-                    Ranges(root.GetProperty("data")),
-                    Ranges(root.GetProperty("memory")));
+                    Surroundings.Parse(root));
             case "inspect":
                 _reader.SetContexts(Contexts(root.GetProperty("threads"), data, size));
                 return _inspector.Run(Progress);
@@ -162,9 +161,6 @@ public sealed class Session
         };
         return target.AddLoadedRuntime(info, dac.Process).CreateRuntime();
     }
-
-    private static IEnumerable<(ulong Start, ulong End)> Ranges(JsonElement rows) =>
-        rows.EnumerateArray().Select(row => (row[0].GetUInt64(), row[1].GetUInt64()));
 
     private static unsafe Dictionary<uint, byte[]> Contexts(JsonElement threads, long data, int size)
     {

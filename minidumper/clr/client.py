@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import Pipe
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..errors import BridgeError
 from ..plan import CaptureWarning
@@ -25,6 +25,20 @@ from .dac import Dac
 from .handles import give, handle_of
 from .host import find_host
 from .runtime import Runtime
+
+
+class Surroundings(NamedTuple):
+    """Where a process has what the runtime's pointers lead to."""
+
+    data: Sequence[MemoryRange] = ()
+    """The runtime's data, where such pointers begin."""
+    memory: Sequence[MemoryRange] = ()
+    """Private memory, where allocations lie."""
+    files: Sequence[MemoryRange] = ()
+    """What is mapped of files but code."""
+
+
+NOWHERE = Surroundings()
 
 Progress = Callable[[str, int, int], None]
 """Told a stage, how much of it is done, and how much there is (0: unknown)."""
@@ -177,21 +191,19 @@ class ClrClient:
         minimal: bool = False,
         committed: bool = False,
         thrown: int = 0,
-        data: Sequence[MemoryRange] = (),
-        memory: Sequence[MemoryRange] = (),
+        surroundings: Surroundings = NOWHERE,
     ) -> ClrRegions:
         """What a dump of the target, which must be stopped, needs of the CLR.
 
         `minimal` leaves the heap out. `committed` takes all committed GC memory instead of the
         part in use, for a heap that cannot be walked. `thrown` is the address of an exception that
-        is about to be thrown. `data` is that of the runtime's image, `memory` the private memory
-        where its allocations lie, sorted.
+        is about to be thrown. `surroundings` are those of the stop.
 
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
         request = {"minimal": minimal, "committed": committed, "thrown": thrown}
-        request |= {"data": data, "memory": memory} | _threads(threads)
+        request |= surroundings._asdict() | _threads(threads)
         contexts = b"".join(thread.context for thread in threads)
         facts, columns = self._ask("collect", request, contexts, deadline_s=COLLECT_S)
         warnings = [CaptureWarning("clr", text) for text in facts.pop("warnings")]

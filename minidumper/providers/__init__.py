@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..clr.client import Surroundings
 from ..clr.runtime import Runtime
 from ..plan import DumpMode
 from ..ranges import MemoryRange, Reason, ReasonedRange
@@ -15,7 +16,7 @@ from .stacks import stack_ranges
 _COMPILED = "/memfd:doublemapper"
 """Where CoreCLR maps code twice, to write and to run it: src/coreclr/minipal, dotnet/runtime."""
 
-__all__ = ["ModuleRanges", "allocated", "native_ranges", "private_memory", "readable"]
+__all__ = ["ModuleRanges", "native_ranges", "private_memory", "readable", "surroundings"]
 
 
 def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iterator[ReasonedRange]:
@@ -31,13 +32,15 @@ def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iter
             yield ReasonedRange(region.start, region.end, Reason.ALL_MEMORY)
 
 
-def allocated(regions: Sequence[VmRegion]) -> list[MemoryRange]:
-    """Where the allocations of a process can lie."""
-    return [
-        MemoryRange(region.start, region.end)
-        for region in regions
-        if region.protection == "rw-p" and (region.private_anonymous or region.path == "[heap]")
-    ]
+def surroundings(regions: Sequence[VmRegion], native: Sequence[ReasonedRange]) -> Surroundings:
+    """What the CLR side searches for pointers, and for what; `native` are ranges of ours."""
+    anonymous = [r for r in regions if r.private_anonymous or r.path == "[heap]"]
+    files = [r for r in regions if r.is_file and r.readable and r.protection[2] != "x"]
+    return Surroundings(
+        data=[MemoryRange(r.start, r.end) for r in native if Reason.RUNTIME_DATA in r.reasons],
+        memory=[MemoryRange(r.start, r.end) for r in anonymous if r.protection == "rw-p"],
+        files=[MemoryRange(r.start, r.end) for r in files],
+    )
 
 
 def native_ranges(

@@ -17,7 +17,7 @@ ARGS = ("--native-mb", str(NATIVE_MB))
 
 
 def works_on(app: Running, patch: pytest.MonkeyPatch) -> None:
-    """From now on methods are compiled anew and an assembly is loaded after each rehearsal."""
+    """From now on methods are compiled anew, and an assembly is loaded, after each rehearsal."""
     rehearse = Planner.rehearse
 
     def rehearse_and_work(self: Planner, *args: float) -> None:
