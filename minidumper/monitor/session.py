@@ -49,6 +49,10 @@ _SITES = {
     "CORINFO_HELP_RETHROW": RETHROW,
     "CORINFO_HELP_RNGCHKFAIL": RANGE_CHECK,
 }
+_UNSEEN = (
+    "on .NET 8 and older exceptions that the runtime's native code throws are not seen this way: "
+    "failed casts, missing methods and libraries, type initializers"
+)
 _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
 
@@ -360,7 +364,10 @@ class Session:
         sites = planner.throw_sites()
         self._sites_final = LATE_SITE in sites
         self._rethrow = sites["CORINFO_HELP_RETHROW"]
-        self._set_places({_SITES[name]: address for name, address in sites.items()})
+        places = {_SITES[name]: address for name, address in sites.items()}
+        self._set_places(places)
+        if RANGE_CHECK in places and self.watcher.needs_places:
+            _LOG.info(_UNSEEN)
         self._awaits_runtime = False
 
     def _set_places(self, places: Mapping[int, int]) -> None:
