@@ -50,7 +50,8 @@ def assert_faithful(
     shown = {name: (len(lines), lines[:6]) for name, lines in different.items()}
     assert not shown, f"the heap dump of {app.pid} differs: {shown}"
     assert found.get("nameless-types", []) == []
-    assert heap.warnings == ()
+    # A thread of the runtime's own may end just then, such as the one that compiles methods anew.
+    assert {warning.stage for warning in heap.warnings} <= {"threads"}
     return found
 
 
