@@ -30,8 +30,14 @@ internal sealed class Allocations
     private const ulong PreviousInUse = 1;
     private const ulong IsMapped = 2;
 
-    /// <summary>Longer ones have a mapping of their own (M_MMAP_THRESHOLD is 128 KB, and can grow: mallopt(3)).</summary>
-    private const ulong MostUnmapped = 1 << 20;
+    /// <summary>Bytes of an allocation that is taken whole: longer ones are buffers, the GC's and those of the program.</summary>
+    private const ulong MostOfOne = 1 << 20;
+
+    /// <summary>
+    /// Bytes that are searched at most, the nearest first: the runtime's own are some MB, but a static field can lead
+    /// into the program's native memory.
+    /// </summary>
+    private const ulong MostOfAll = 16 << 20;
 
     private const int TableHeader = 32;
     private const uint MostEntries = 1 << 24;
@@ -50,6 +56,7 @@ internal sealed class Allocations
     private readonly HashSet<(ulong Address, ulong TableSize)> _seen = [];
     private readonly Queue<(ulong Address, ulong TableSize)> _rest = [];
     private readonly byte[] _piece = new byte[PieceSize];
+    private ulong _taken;
 
     /// <param name="reader">The target's memory.</param>
     /// <param name="found">What was found so far; loader heaps are searched.</param>
@@ -73,7 +80,7 @@ internal sealed class Allocations
             Search(start, end);
         foreach (RegionBuffer.Span span in _noted.Where(span => (span.Reasons & Reasons.InLoaderHeap) != 0))
             Search(span.Start, span.End);
-        while (_rest.TryDequeue(out (ulong Address, ulong TableSize) next))
+        while (_taken < MostOfAll && _rest.TryDequeue(out (ulong Address, ulong TableSize) next))
             Take(next.Address, next.TableSize);
     }
 
@@ -138,7 +145,9 @@ internal sealed class Allocations
         ulong size = Math.Max(SizeOf(address), tableSize);
         ulong rest = _memory.EndOf(address) - address;
         _found.Add(address, address + Math.Min(size != 0 ? size : TakenSize, rest), Reasons.RuntimeData);
-        Search(address, address + Math.Min(size != 0 ? size : SearchedSize, rest));
+        ulong searched = Math.Min(size != 0 ? size : SearchedSize, rest);
+        _taken += searched;
+        Search(address, address + searched);
     }
 
     /// <summary>The bytes of an allocation of glibc; 0 where there is none.</summary>
@@ -150,9 +159,8 @@ internal sealed class Allocations
 
         bool known = (flags & IsMapped) != 0
             ? (chunk | size) % PageCache.PageSize == 0
-            : size <= MostUnmapped && IsAfterAnother(chunk, flags)
-                && ReadChunk(chunk + size, out _, out flags) && (flags & PreviousInUse) != 0;
-        return known ? size - ChunkHeader : 0;
+            : IsAfterAnother(chunk, flags) && ReadChunk(chunk + size, out _, out flags) && (flags & PreviousInUse) != 0;
+        return known && size <= MostOfOne ? size - ChunkHeader : 0;
     }
 
     /// <summary>Whether the chunk before is in use, or free and as long as this one says.</summary>
