@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .clr.answers import ClrRegions
-from .clr.client import ClrClient
+from .clr.client import NOWHERE, ClrClient
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
 from .errors import (
@@ -214,12 +214,15 @@ class Planner:
         clr: ClrRegions | None = None
         warnings = list(self.warnings)
         if mode is not DumpMode.FULL and self._client is not None:
+            # A minimal dump searches nothing, so nothing is made ready for it inside the stop.
+            heap = mode is DumpMode.HEAP
+            around = surroundings(regions, ranges) if heap else NOWHERE
             clr = self._client.collect(
                 threads,
                 minimal=mode is DumpMode.MINIMAL,
                 committed=committed,
                 thrown=self.thrown,
-                surroundings=surroundings(regions, ranges),
+                surroundings=around,
             )
             ranges += self._clipped(clr.ranges, regions)
             warnings += clr.warnings

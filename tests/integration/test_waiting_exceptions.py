@@ -31,7 +31,7 @@ from tests.support.waiting import (
     tell,
     watched,
 )
-from tests.support.waiting_kills import GUARDIAN, guardian_of, wait_killer
+from tests.support.waiting_kills import GUARDIAN, pid_of, wait_killer
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-breakpoints")
@@ -293,7 +293,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
         started("-mm", "-e", "1", "-f", "nothing", app.pid, cwd=tmp_path) as own,
     ):
         await_line(own, "waiting in process")
-        guardian = psutil.Process(guardian_of(own.pid))
+        guardian = psutil.Process(pid_of(GUARDIAN, own.pid))
         app.ask("caught rare")
         before = guardian.num_fds()
         for _ in range(20):

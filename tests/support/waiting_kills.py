@@ -98,11 +98,6 @@ class WaitKiller:
             path.unlink()
 
 
-def guardian_of(pid: int) -> int:
-    """The guardian of a minidumper."""
-    return pid_of(GUARDIAN, pid)
-
-
 def pid_of(name: str, pid: int) -> int:
     """A minidumper, or one of those that it starts."""
     if name == MINIDUMPER:
