@@ -12,7 +12,7 @@ namespace MiniDumper.Guardian;
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
 /// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but output, rule and resume is answered with <c>ok</c> or <c>failed ERRNO</c> (<c>filter</c> with the
+/// Each but output, rule and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
@@ -55,7 +55,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 if (words[0] == "detach")
                 {
                     LetGo();
-                    channel.Write($"ok {_exceptions.Seen}");
+                    channel.Write($"ok detach {_exceptions.Seen}");
                     return;
                 }
 
@@ -79,16 +79,16 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 int errno = _tracees.Seize(Number(words[1]), exits: words[2] == "1");
                 _seized = true;
                 Release();
-                Answer(errno);
+                Answer(words[0], errno);
                 break;
             case "breakpoints":
                 Tell(_tracees.StopAll());
                 int failure = _exceptions.Breakpoints.Set(_tracees.All, Places(words[1..]));
                 Release();
-                Answer(failure);
+                Answer(words[0], failure);
                 break;
             case "filter":
-                channel.Write($"ok {_exceptions.SetFilter(showsAll: words[1] == "1", words[2..])}");
+                channel.Write($"ok filter {_exceptions.SetFilter(showsAll: words[1] == "1", words[2..])}");
                 break;
             case "output":
                 _output.SetFilter(words[1..]);
@@ -102,7 +102,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 break;
             case "release":
                 Release();
-                Answer(0);
+                Answer(words[0], 0);
                 break;
             case "resume":
                 Resume();
@@ -117,7 +117,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
 
     private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
 
-    private void Answer(int errno) => channel.Write(errno == 0 ? "ok" : $"failed {errno}");
+    private void Answer(string command, int errno) => channel.Write(errno == 0 ? $"ok {command}" : $"failed {command} {errno}");
 
     private void Tell(int? ended)
     {
@@ -302,7 +302,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
             channel.Write($"thread {tracee.Tid} {tracee.Pending} " + string.Join(' ', sets.Append(signal).Select(Digits)));
         }
 
-        Answer(0);
+        Answer("stop", 0);
     }
 
     private static string Digits(byte[] bytes) => bytes.Length == 0 ? "-" : Convert.ToHexString(bytes);

@@ -11,7 +11,7 @@ namespace MiniDumper.Guardian.Debugging;
 /// <remarks>
 /// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>resume</c> and
 /// <c>detach</c> as those of <see cref="Guardian"/>; <c>output PATTERN…</c> (which debug output counts) and
-/// <c>attach PID RUNTIME FOLDER</c> (an address and a text), answered with <c>ok HRESULT</c>.
+/// <c>attach PID RUNTIME FOLDER</c> (an address and a text), answered with <c>ok attach HRESULT</c>.
 /// Events: <c>exception</c>, <c>seen</c> and <c>type</c> as there, <c>output TID TEXT</c>, which holds the process,
 /// too, and <c>said TID TEXT</c>, which does not. Every event stops the whole process.
 /// </remarks>
@@ -41,7 +41,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
                 if (words[0] == "detach")
                 {
                     LetGo();
-                    Tell($"ok {_seen}");
+                    Tell($"ok detach {_seen}");
                     return;
                 }
 
@@ -102,14 +102,14 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
             case "filter":
                 _showsAll = words[1] == "1";
                 _texts = new TextFilter(words[2..]);
-                Tell("ok");
+                Tell($"ok {words[0]}");
                 break;
             case "output":
                 _outputs = new TextFilter(words[1..]);
-                Tell("ok");
+                Tell($"ok {words[0]}");
                 break;
             case "attach":
-                Tell($"ok {_process.Attach(Number(words[1]), Channel.Text(words[3]), Exceptions.Address(words[2]), this, AttachDeadline):x}");
+                Tell($"ok attach {_process.Attach(Number(words[1]), Channel.Text(words[3]), Exceptions.Address(words[2]), this, AttachDeadline):x}");
                 break;
             case "rule":
                 Exceptions.Rule rule = new((Exceptions.Verdict)Number(words[2]), Number(words[3]), Channel.Text(words[4]));

@@ -78,31 +78,36 @@ class Connection:
     def ask(self, command: str, timeout_s: float = ANSWER_S) -> list[str]:
         """Send a command, and take what is told until its answer; the words of that.
 
+        Ctrl+C can leave an answer unread: each says to which command it belongs.
+
         Raises:
             OSError: what the helper failed with.
             CaptureError: it is gone, or does not answer.
         """
         self.send(command)
+        name = command.split()[0]
         deadline = time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
                 self._process.kill()
                 raise StopTimeoutError(
-                    f"the guardian did not {command.split()[0]} within {timeout_s:g} s",
+                    f"the guardian did not {name} within {timeout_s:g} s",
                     stage="watch",
                 )
             answer = None
             for line in self._receive():
-                words = line.split()
-                if words[0] in ("ok", "failed"):
-                    answer = words
-                else:
+                result, *words = line.split()
+                if result not in ("ok", "failed"):
                     self._take(line)
-            if answer and answer[0] == "failed":
-                raise OSError(int(answer[1]), os.strerror(int(answer[1])))
-            if answer:
-                return answer[1:]
+                elif words[0] == name:
+                    answer = result, words[1:]
+            if answer is None:
+                continue
+            result, words = answer
+            if result == "failed":
+                raise OSError(int(words[0]), os.strerror(int(words[0])))
+            return words
 
     def send(self, command: str) -> None:
         """Send a command that has no answer.

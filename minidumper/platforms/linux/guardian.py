@@ -290,9 +290,9 @@ class Guardian:
     def close(self) -> None:
         """Let the target go, and end the guardian."""
         try:
-            seen = self._connection.ask("detach")
-            if seen != ["0"]:
-                _LOG.info("exceptions thrown meanwhile: %s", *seen)
+            (seen,) = self._connection.ask("detach")
+            if seen != "0":
+                _LOG.info("exceptions thrown meanwhile: %s", seen)
             self._connection.close(ANSWER_S)
         except (OSError, CaptureError):
             self._connection.close()  # the kernel lets the target go
