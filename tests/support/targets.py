@@ -59,7 +59,8 @@ class Running:
         try:
             return self._lines.get(timeout=DEADLINE_S)
         except queue.Empty:
-            state = "running" if self.process.poll() is None else "gone"
+            status = self.process.poll()
+            state = "running" if status is None else f"ended with {status:#x}"
             raise AssertionError(f"no answer in {DEADLINE_S:.0f} s; target {state}") from None
 
     def _await_ready(self) -> int:

@@ -22,6 +22,8 @@ from minidumper.dumpinfo import dump_info
 from minidumper.errors import CaptureError, TargetNotFoundError
 from minidumper.platforms.windows.debugging import is_debugged
 from minidumper.platforms.windows.process import WindowsProcess
+from minidumper.platforms.windows.watcher import DebugWatcher
+from minidumper.watching import Watched
 from tests.support.commands import PROGRAM
 from tests.support.targets import Running
 from tests.support.waiting import DEADLINE_S, tell, watched
@@ -177,6 +179,23 @@ def test_a_program_that_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "empty.exe").write_bytes(b"")
     with pytest.raises(CaptureError, match="does not start"):
         platforms.launch([str(tmp_path / "empty.exe")], new_console=False)
+
+
+def test_let_go_while_it_throws() -> None:
+    """And writes debug output, stops for us, and has methods compiled: clrjit.dll throws, too."""
+    what = Watched(exits=False, crashes=False, threads=False, interrupts=False, output=True)
+    with running("Faults") as app:
+        assert app.ask("many 3") == "throwing"
+        for _ in range(30):
+            with WindowsProcess(app.pid) as process:
+                watcher = DebugWatcher(process, what)
+                watcher.stop()
+                watcher.release()
+                for word in ("say trace", "caught null", "say system"):
+                    tell(app, word)
+                watcher.close()
+            assert [app.answer() for _ in range(3)][::2] == ["said", "said"]
+        assert app.alive()
 
 
 WAITING = """

@@ -162,6 +162,8 @@ DebugBreakProcess = Function("kernel32", "DebugBreakProcess", BOOL, HANDLE)
 DbgBreakPoint = Plain("ntdll", "DbgBreakPoint", None)
 DbgUiRemoteBreakin = Plain("ntdll", "DbgUiRemoteBreakin", None, c_void_p)
 NtTerminateProcess = Plain("ntdll", "NtTerminateProcess", c_int32, HANDLE, c_int32)
+NtSuspendProcess = Status("ntdll", "NtSuspendProcess", c_int32, HANDLE)
+NtResumeProcess = Status("ntdll", "NtResumeProcess", c_int32, HANDLE)
 DbgUiConnectToDbg = Status("ntdll", "DbgUiConnectToDbg", c_int32)
 CheckRemoteDebuggerPresent = Function(
     "kernel32", "CheckRemoteDebuggerPresent", BOOL, HANDLE, POINTER(c_int32)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ctypes import byref
 
 from ...errors import NativeCallError, StopTimeoutError, TargetExitedError
-from . import debugapi, win32
+from . import debugapi, win32, wine
 from .debugging import STOP_TIMEOUT_MS, has_exited
 
 _ACCESS = (
@@ -19,6 +19,7 @@ _ACCESS = (
     | win32.PROCESS_VM_READ
     | win32.PROCESS_VM_WRITE
     | win32.PROCESS_QUERY_INFORMATION
+    | win32.PROCESS_SUSPEND_RESUME
     | win32.SYNCHRONIZE
 )
 """What DebugBreakProcess wants, and we for a look whether the process has ended."""
@@ -26,8 +27,7 @@ _ACCESS = (
 Judge = Callable[[debugapi.DEBUG_EVENT], int]
 
 _LOOK_MS = 50
-"""Milliseconds between two looks whether the loop is to end; a process is quiet for so long."""
-_QUIET_S = 1.0  # a process that is never quiet is let go all the same
+"""Milliseconds between two looks whether the loop is to end."""
 
 
 class DebugLoop:
@@ -137,20 +137,11 @@ class DebugLoop:
             while not self._leaves and not self.ended:
                 if _next(event):
                     self._answer(event)
-            self._await_quiet(event)
         except Exception as err:  # who waits for us is told
             self.error = err
         finally:
-            self._detach()
-
-    def _await_quiet(self, event: debugapi.DEBUG_EVENT) -> None:
-        """Answer what still comes: an event that is under way when we detach can end the process.
-
-        Seen under Wine of debug output, which the runtime writes in pieces.
-        """
-        deadline = time.monotonic() + _QUIET_S
-        while not self.ended and time.monotonic() < deadline and _next(event):
-            self._answer(event)
+            self._leaves = True
+            self._detach(event)
 
     def _answer(self, event: debugapi.DEBUG_EVENT) -> None:
         answer = debugapi.DBG_EXCEPTION_NOT_HANDLED
@@ -170,9 +161,11 @@ class DebugLoop:
             self._changed.wait_for(lambda: until() or self._leaves)
             self._parked = False
 
-    def _detach(self) -> None:
+    def _detach(self, event: debugapi.DEBUG_EVENT) -> None:
         try:
-            if not self.ended:
+            if wine.is_wine() and not self.ended:
+                self._detach_quietly(event)
+            elif not self.ended:
                 debugapi.DebugActiveProcessStop(self._pid)
         except NativeCallError as err:
             if not has_exited(self._handle):
@@ -180,6 +173,12 @@ class DebugLoop:
         with self._changed:
             self._changed.notify_all()
         win32.CloseHandle(self._handle)
+
+    def _detach_quietly(self, event: debugapi.DEBUG_EVENT) -> None:
+        with wine.suspended(self._handle):
+            while not self.ended and _next(event):
+                self._answer(event)
+            debugapi.DebugActiveProcessStop(self._pid)
 
 
 def _next(event: debugapi.DEBUG_EVENT) -> bool:

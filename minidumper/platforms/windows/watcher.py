@@ -13,7 +13,7 @@ from ...errors import CaptureError, MemoryFaultError
 from ...formats.minidump import ExceptionInfo
 from ...target import LiveTarget
 from ...watching import EventKind, TextFilter, Verdict, Watched, WatchEvent
-from . import codes, debugapi, fileapi, wineexit
+from . import codes, debugapi, fileapi, wine
 from .debugapi import DBG_CONTINUE, DBG_EXCEPTION_NOT_HANDLED, DEBUG_EVENT
 from .debugging import attach
 from .debugloop import DebugLoop
@@ -60,7 +60,7 @@ class DebugWatcher:
         self._launched = loop is not None
         self._began = False  # before, the system tells of all that is there already
         self._own_threads: set[int] = set()
-        self._exit: wineexit.ExitBreakpoint | None = None  # under Wine
+        self._exit: wine.ExitBreakpoint | None = None  # under Wine
         self._judges: Mapping[int, Callable[[DEBUG_EVENT], int]] = {
             debugapi.EXCEPTION_DEBUG_EVENT: self._exception,
             debugapi.CREATE_THREAD_DEBUG_EVENT: self._begun,
@@ -216,8 +216,8 @@ class DebugWatcher:
     def _is_ours(self, tid: int, record: EXCEPTION_RECORD) -> bool:
         """Whether a breakpoint is the system's, at our beginning or to stop, or our own."""
         first, self._began = not self._began, True
-        if first and self._what.exits and wineexit.is_wine():
-            self._exit = wineexit.ExitBreakpoint(self._process.pid)
+        if first and self._what.exits and wine.is_wine():
+            self._exit = wine.ExitBreakpoint(self._process.pid)
         if first or record.ExceptionAddress == debugapi.DbgBreakPoint.address:
             return True
         if self._exit and self._exit.is_at(record.ExceptionAddress):
@@ -323,7 +323,7 @@ class DebugWatcher:
 
     def _ended(self, event: DEBUG_EVENT) -> int:
         tid, code = event.dwThreadId, event.u.ExitProcess.dwExitCode
-        if self._what.exits and not wineexit.is_wine():
+        if self._what.exits and not wine.is_wine():
             self._hold(WatchEvent(EventKind.EXIT, tid, tid, code))
         self._tell(WatchEvent(EventKind.ENDED, number=code))
         return DBG_CONTINUE

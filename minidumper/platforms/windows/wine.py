@@ -1,6 +1,9 @@
-"""The end of a process under Wine, whose event of it comes when the memory is gone.
+"""What Wine does otherwise than Windows.
 
-There alone an int3 stands at the system call that ends a process. On Windows nothing is patched.
+- The event of a process's end comes when its memory is gone: there alone an int3 stands at the
+  system call that ends a process. On Windows nothing is patched.
+- A debugger that detaches ends what it did not answer with "handled" (server/debugger.c): a
+  program whose own exception that is then runs on behind a throw.
 """
 
 from __future__ import annotations
@@ -23,6 +26,16 @@ _OURS = (0, 2**64 - 1)  # the handle that it is called with: before, and at the 
 def is_wine() -> bool:
     """Whether this system is Wine."""
     return win32.Plain("ntdll", "wine_get_version", c_void_p).exists
+
+
+@contextmanager
+def suspended(handle: int) -> Iterator[None]:
+    """Keep the threads of a process from raising anything."""
+    debugapi.NtSuspendProcess(handle)
+    try:
+        yield
+    finally:
+        debugapi.NtResumeProcess(handle)
 
 
 class ExitBreakpoint:
