@@ -22,8 +22,15 @@ from .errors import (
     UnsupportedTargetError,
 )
 from .plan import CaptureWarning, DumpMode, DumpPlan
-from .providers import ModuleRanges, native_ranges, private_memory, readable, surroundings
-from .ranges import MemoryRange, Reason, ReasonedRange, clip, fill_gaps, union
+from .providers import (
+    ModuleRanges,
+    native_ranges,
+    private_memory,
+    readable,
+    surroundings,
+    without_unused,
+)
+from .ranges import clip, fill_gaps, union
 from .target import Target, ThreadInfo, VmRegion
 
 MAX_BLOCKS = 7_000
@@ -224,7 +231,7 @@ class Planner:
                 thrown=self.thrown,
                 surroundings=around,
             )
-            ranges += self._clipped(clr.ranges, regions)
+            ranges += without_unused(self._target, regions, clr.ranges)
             warnings += clr.warnings
             if self._cut_off_s is not None:
                 text = f"the rehearsal took longer than {self._cut_off_s:g} s: a part of what only "
@@ -305,19 +312,6 @@ class Planner:
             if region.file_path == self.runtime.path and "x" in region.protection:
                 sites |= self._client.throw_sites(region.start, region.end)
         return sites
-
-    def _clipped(
-        self, ranges: Sequence[ReasonedRange], regions: Sequence[VmRegion]
-    ) -> list[ReasonedRange]:
-        """`ranges`, those of the GC's bookkeeping cut to resident pages: gigabytes are reserved."""
-        out = []
-        for item in ranges:
-            if item.reasons == Reason.GC_BOOKKEEPING:
-                runs = self._target.resident(regions, MemoryRange(item.start, item.end))
-                out += [ReasonedRange(run.start, run.end, item.reasons) for run in runs]
-            else:
-                out.append(item)
-        return out
 
     def _fall_back(self, err: ClrError | UnsupportedTargetError) -> None:
         """Do without the CLR side from now on: what it would have found lies in private memory."""

@@ -9,6 +9,7 @@ from ..clr.runtime import Runtime
 from ..plan import DumpMode
 from ..ranges import MemoryRange, Reason, ReasonedRange
 from ..target import Target, ThreadInfo, VmRegion
+from .bookkeeping import without_unused
 from .environment import environment_blocks
 from .modules import ModuleRanges, modified_images, readable
 from .stacks import stack_ranges
@@ -16,7 +17,14 @@ from .stacks import stack_ranges
 _COMPILED = "/memfd:doublemapper"
 """Where CoreCLR maps code twice, to write and to run it: src/coreclr/minipal, dotnet/runtime."""
 
-__all__ = ["ModuleRanges", "native_ranges", "private_memory", "readable", "surroundings"]
+__all__ = [
+    "ModuleRanges",
+    "native_ranges",
+    "private_memory",
+    "readable",
+    "surroundings",
+    "without_unused",
+]
 
 
 def private_memory(regions: Sequence[VmRegion], runtime: Runtime | None) -> Iterator[ReasonedRange]:
