@@ -12,6 +12,7 @@ from .clr.answers import ClrRegions
 from .clr.client import NOWHERE, ClrClient
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
+from .clr.throwing import raise_site
 from .errors import (
     BridgeError,
     ClrError,
@@ -41,6 +42,10 @@ _TORN_S = 0.005
 
 LATE_SITE = "RhThrowEx"
 """A method of .NET 9 and newer that all exceptions pass, made for the first one."""
+RAISE_SITE = "RaiseTheExceptionInternalOnly"
+"""What they pass in .NET 8 and older."""
+_HELPERS = ("CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW")
+_OLD_HELPER = "CORINFO_HELP_RNGCHKFAIL"  # native code up to .NET 8
 
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
@@ -295,7 +300,7 @@ class Planner:
             return 0  # torn, as the process runs: it is asked for again
 
     def throw_sites(self) -> Mapping[str, int]:
-        """Where the runtime's code throws, by the name of the JIT's helper.
+        """Where the runtime's code throws, by the name of the JIT's helper or of a function.
 
         Raises:
             NoClrInTargetError: there is no runtime.
@@ -311,6 +316,10 @@ class Planner:
         for region in self._target.regions():
             if region.file_path == self.runtime.path and "x" in region.protection:
                 sites |= self._client.throw_sites(region.start, region.end)
+        if _OLD_HELPER in sites:
+            helpers = [sites[name] for name in _HELPERS]
+            site = raise_site(self._target, self.runtime.base, helpers)
+            return {RAISE_SITE: site} if site else sites
         return sites
 
     def _fall_back(self, err: ClrError | UnsupportedTargetError) -> None:

@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 from ..errors import DumpFormatError, MemoryFaultError
 from ..ranges import MemoryRange, page_ceil, page_floor
-from .elf import EHDR, PHDR, PT_DYNAMIC, PT_LOAD, PT_NOTE, ElfHeader, ProgramHeader, iter_notes
+from .elf import (
+    EHDR,
+    PHDR,
+    PT_DYNAMIC,
+    PT_GNU_EH_FRAME,
+    PT_LOAD,
+    PT_NOTE,
+    ElfHeader,
+    ProgramHeader,
+    iter_notes,
+)
 
 ReadMemory = Callable[[int, int], bytes]
 """Exactly so many bytes (second) from an address (first); raises MemoryFaultError."""
@@ -35,6 +45,11 @@ _MAX_TABLE_SIZE = 1 << 22
 _MAX_CHAIN = 1 << 16
 _ADDRESS_LIMIT = 1 << 47
 """End of user space on x86-64 with four page levels: Documentation/arch/x86/x86_64/mm.rst."""
+
+_EH_FRAME_HDR = struct.Struct("<4siI")
+_EH_FRAME_ENTRY = struct.Struct("<ii")
+_SEARCH_TABLE = bytes((1, 0x1B, 0x03, 0x3B))
+"""Version 1; a pointer, a count, and pairs of offsets from the table: as all linkers write it."""
 
 _DYN = struct.Struct("<QQ")
 _SYM = struct.Struct("<IBBHQQ")
@@ -221,6 +236,23 @@ def lookup_symbol(image: ElfImage, name: str) -> int | None:
         if found & 1:
             break
     return None
+
+
+def function_starts(image: ElfImage) -> list[int]:
+    """Where the functions begin that can be unwound, sorted; none where no table tells it.
+
+    The table's form: https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/ehframehdr.html
+
+    Raises:
+        MemoryFaultError: the table cannot be read.
+    """
+    for start, end in image.ranges(PT_GNU_EH_FRAME):
+        head, _, count = _EH_FRAME_HDR.unpack(image.read(start, _EH_FRAME_HDR.size))
+        size = count * _EH_FRAME_ENTRY.size
+        if head == _SEARCH_TABLE and size <= min(end - start, _MAX_TABLE_SIZE):
+            table = image.read(start + _EH_FRAME_HDR.size, size)
+            return sorted(start + at for at, _ in _EH_FRAME_ENTRY.iter_unpack(table))
+    return []
 
 
 def symbol_ranges(image: ElfImage) -> list[MemoryRange]:

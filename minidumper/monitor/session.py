@@ -15,7 +15,7 @@ from ..clr.host import find_host
 from ..clr.runtime import find_runtime
 from ..errors import BridgeError
 from ..naming import output_paths
-from ..planning import LATE_SITE, Planner
+from ..planning import LATE_SITE, RAISE_SITE, Planner
 from ..report import CaptureReport, Moment
 from ..target import LiveTarget
 from ..watching import (
@@ -45,13 +45,14 @@ _LOG = logging.getLogger(__name__)
 
 _SITES = {
     LATE_SITE: EVERY_THROW,
+    RAISE_SITE: EVERY_THROW,
     "CORINFO_HELP_THROW": THROW,
     "CORINFO_HELP_RETHROW": RETHROW,
     "CORINFO_HELP_RNGCHKFAIL": RANGE_CHECK,
 }
 _UNSEEN = (
-    "on .NET 8 and older exceptions that the runtime's native code throws are not seen this way: "
-    "failed casts, missing methods and libraries, type initializers"
+    "exceptions that this runtime's native code throws are not seen: failed casts, missing methods "
+    "and libraries, type initializers"
 )
 _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
@@ -362,8 +363,8 @@ class Session:
 
     def _watch_exceptions(self, planner: Planner) -> None:
         sites = planner.throw_sites()
-        self._sites_final = LATE_SITE in sites
-        self._rethrow = sites["CORINFO_HELP_RETHROW"]
+        self._sites_final = not sites.keys().isdisjoint((LATE_SITE, RAISE_SITE))
+        self._rethrow = sites.get("CORINFO_HELP_RETHROW", 0)
         places = {_SITES[name]: address for name, address in sites.items()}
         self._set_places(places)
         if RANGE_CHECK in places and self.watcher.needs_places:

@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from minidumper import Monitor, planning
 from tests.support import gates
 from tests.support.commands import ENVIRONMENT, PROGRAM, started
 from tests.support.runtimes import dotnet_environment
 from tests.support.targets import command, running
-from tests.support.waiting import DEADLINE_S, await_line, reports, tell
+from tests.support.waiting import DEADLINE_S, assert_well, await_line, reports, tell, watched
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "embedded-host")
@@ -155,14 +156,19 @@ def test_debug_output_is_shown_and_waited_for(version: str, tmp_path: Path) -> N
 
 
 @pytest.mark.gate("toolchain", "perf-breakpoints", "old-runtimes")
-def test_debug_output_that_no_breakpoint_is_left_for(tmp_path: Path) -> None:
-    with (
-        running("Faults", "8.0.4") as app,
-        started("-mm", "-l", "-t", app.pid, cwd=tmp_path) as own,
-    ):
-        await_line(own, "debug output is not seen: the processor has no breakpoint left for it")
-        await_line(own, "waiting in process")
-        own.kill()
+def test_debug_output_that_no_breakpoint_is_left_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The helpers, where they are watched, and exit(3) take all four."""
+    monkeypatch.setattr(planning, "raise_site", lambda *_: 0)
+    with running("Faults", "8.0.4") as app:
+        monitor = Monitor(app.pid, "minimal", f"{tmp_path}/", show=True)
+        monitor.on_exit()
+        with watched(monitor):
+            pass
+        assert_well(app)
+    wanted = "debug output is not seen: the processor has no breakpoint left for it"
+    assert wanted in caplog.messages
 
 
 @pytest.mark.gate("toolchain")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from minidumper import Monitor
+from minidumper import Monitor, planning
 from minidumper.clr import host
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
@@ -145,33 +145,53 @@ def names(found: list[ExceptionInfo]) -> list[str]:
     return [exception.type.rpartition(".")[2] for exception in found]
 
 
-KINDS = ("rare", "rethrow", "async", "dynamic", "thread", "null", "divide", "index")
-BY_THE_RUNTIME = ("cast", "method", "initializer", "library")
-"""What native code of the runtime throws; on .NET 8 breakpoints do not see it."""
+KINDS = (
+    *("rare", "rethrow", "async", "dynamic", "thread", "null", "divide", "index"),
+    *("cast", "method", "initializer", "library"),  # by native code of the runtime
+)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_exception_is_seen_once(version: str, way: str, tmp_path: Path) -> None:
     """As the runtime tells of first chances itself (AppDomain.FirstChanceException)."""
-    misses = way != DEBUGGER and version == "8.0.4"
-    kinds = KINDS if misses else KINDS + BY_THE_RUNTIME
     found: list[ExceptionInfo] = []
     with running("Faults", version) as app:
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
         monitor.on_exception(1, decide=noting(found))
         with watched(monitor):
             # The place that those pass is watched a moment after the first exception.
-            while "InvalidCastException" not in names(found) and not misses:
+            while "InvalidCastException" not in names(found):
                 assert app.ask("caught cast") == "InvalidCastException"
             assert app.ask("caught rare") == "RareException"
             app.ask("chances")
-            for kind in kinds:
+            for kind in KINDS:
                 found.clear()
                 caught = app.ask(f"caught {kind}")
                 told = app.ask("chances").split(",")
                 assert names(found) == told
                 assert caught == told[-1]
         assert_well(app)
+
+
+@pytest.mark.gate("old-runtimes")
+def test_what_is_not_seen_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the function is not found that all exceptions pass; the helpers are watched instead."""
+    monkeypatch.setattr(planning, "raise_site", lambda *_: 0)
+    found: list[ExceptionInfo] = []
+    with running("Faults", "8.0.4") as app:
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
+        monitor.on_exception(1, decide=noting(found))
+        with watched(monitor):
+            for kind in ("rare", "cast", "null", "index", "rethrow"):
+                app.ask(f"caught {kind}")
+        assert_well(app)
+    assert names(found) == [
+        *("RareException", "NullReferenceException", "IndexOutOfRangeException"),
+        *("RareException", "RareException"),
+    ]
+    assert any("failed casts" in message for message in caplog.messages)
 
 
 CHOICES: list[tuple[dict[str, Any], list[str]]] = [

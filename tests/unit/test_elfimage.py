@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from minidumper.formats.elfimage import (
     build_id,
     dynamic_section,
     file_image,
+    function_starts,
     lookup_symbol,
     read_image,
     symbol_ranges,
@@ -157,7 +159,13 @@ def test_damaged_images_never_do_worse_than_a_fault(flips: list[tuple[int, int]]
         return
     if image is None:
         return
-    for read in (build_id, dynamic_section, symbol_ranges, lambda i: lookup_symbol(i, "two")):
+    for read in (
+        build_id,
+        dynamic_section,
+        symbol_ranges,
+        function_starts,
+        lambda i: lookup_symbol(i, "two"),
+    ):
         try:
             read(image)
         except MemoryFaultError:
@@ -172,6 +180,18 @@ def own_libc() -> tuple[int, Path]:
             if fields[2] == "00000000" and "/libc.so.6" in fields[-1]:
                 return int(fields[0].split("-")[0], 16), Path(fields[-1])
     raise AssertionError("no C library in /proc/self/maps")
+
+
+@linux
+def test_functions_begin_where_pyelftools_says() -> None:
+    _, path = own_libc()
+    image = file_image(path.read_bytes())
+    assert image is not None
+    with path.open("rb") as file:
+        entries = ELFFile(file).get_dwarf_info().EH_CFI_entries()
+    begins = {entry["initial_location"] for entry in entries if isinstance(entry, FDE)}
+    assert function_starts(image) == sorted(begins)
+    assert len(begins) > 1000
 
 
 @linux
