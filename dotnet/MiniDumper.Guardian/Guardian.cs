@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Globalization;
 using System.Linq;
 
@@ -32,6 +33,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private readonly Exceptions _exceptions = new(channel);
     private readonly Faults _faults = new();
     private readonly Output _output = new();
+    private readonly Patience _patience = new();
     private Tracee? _held;
     private bool _watchesCrashes;
     private bool _tellsThreads;
@@ -129,8 +131,10 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private void Look()
     {
         _tracees.Drain();
-        while (_tracees.Next(out Tracee tracee, out int status))
+        long until = 0;
+        while (AwaitNext(until, out Tracee tracee, out int status))
         {
+            until = _patience.Count();
             if (tracee.Stopped)
                 Handle(tracee);
             else if (tracee.Tid == _tracees.Pid)
@@ -138,6 +142,17 @@ internal sealed class Guardian(Channel channel) : IDisposable
             else if (_tellsThreads)
                 channel.Write($"gone {tracee.Tid}");
         }
+    }
+
+    private bool AwaitNext(long until, out Tracee tracee, out int status)
+    {
+        while (!_tracees.Next(out tracee, out status))
+        {
+            if (until == 0 || Stopwatch.GetTimestamp() >= until)
+                return false;
+        }
+
+        return true;
     }
 
     /// <summary>Decides about a thread that has stopped: it runs on, or is parked.</summary>

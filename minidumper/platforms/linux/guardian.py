@@ -62,7 +62,7 @@ class NoBreakpointsError(CaptureError):
 class Guardian:
     """Watches a process, and holds its threads whenever `LinuxProcess.stopped()` asks for it."""
 
-    advice = "each exception takes some 100 us more"
+    advice = "each exception takes 50 to 80 us more"
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         """Start the process."""

@@ -46,7 +46,7 @@ def filter_gate() -> Gate:
         "docker": "docker run --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_PTRACE …",
         "kubernetes": "securityContext: {capabilities: {add: [BPF, PERFMON, SYS_PTRACE]}}",
     }
-    cost = "-e 1 --type costs some 100 us an exception, not 11 to 19"
+    cost = "-e 1 --type costs 50 to 80 us an exception, not 11 to 19"
     release = os.uname().release
     version = tuple(map(int, re.findall(r"\d+", release)[:2]))
     if version < _DISMISSES_SINCE:
