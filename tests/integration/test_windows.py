@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,9 @@ HELPERS = {"__init__", "clones", "conftest", "dbgeng", "plans", "programs"}
 FILES = [path for path in sorted(FOLDER.glob("*.py")) if path.stem not in HELPERS]
 
 
-WORKERS = 2
-"""One file at a time leaves a processor idle for most of eight minutes."""
-
-
-def run(file: Path) -> wine.Done:
-    return wine.python(
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_inside_windows(file: Path) -> None:
+    done = wine.python(
         "-m",
         "pytest",
         "-p",
@@ -35,20 +31,5 @@ def run(file: Path) -> wine.Done:
             "MINIDUMPER_TEST_TARGETS": wine.windows_path(targets.built()),
         },
     )
-
-
-@pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest) -> dict[Path, Future[wine.Done]]:
-    """What came of the files whose tests were chosen."""
-    targets.built()  # once, before two ask for it
-    names = {item.name for item in request.session.items}
-    chosen = [file for file in FILES if f"{test_inside_windows.__name__}[{file.stem}]" in names]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return {file: pool.submit(run, file) for file in chosen}
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_inside_windows(runs: dict[Path, Future[wine.Done]], file: Path) -> None:
-    done = runs[file].result()
     assert done.status == 0, done.output
     assert " passed" in done.output

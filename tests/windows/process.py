@@ -36,7 +36,7 @@ NOWHERE = 0x1000
 
 @pytest.fixture(scope="module")
 def program() -> Iterator[Running]:
-    """One that no other file runs: they run side by side, and names are looked for."""
+    """One that no other file runs, as names are looked for."""
     with running("Clock") as program:
         yield program
 
