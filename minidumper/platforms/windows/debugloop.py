@@ -167,7 +167,7 @@ class DebugLoop:
                 self._detach_quietly(event)
             elif not self.ended:
                 debugapi.DebugActiveProcessStop(self._pid)
-        except NativeCallError as err:
+        except Exception as err:  # as above
             if not has_exited(self._handle):
                 self.error = self.error or err
         with self._changed:
@@ -176,9 +176,11 @@ class DebugLoop:
 
     def _detach_quietly(self, event: debugapi.DEBUG_EVENT) -> None:
         with wine.suspended(self._handle):
-            while not self.ended and _next(event):
-                self._answer(event)
-            debugapi.DebugActiveProcessStop(self._pid)
+            try:
+                while not self.ended and _next(event):
+                    self._answer(event)
+            finally:
+                debugapi.DebugActiveProcessStop(self._pid)
 
 
 def _next(event: debugapi.DEBUG_EVENT) -> bool:
