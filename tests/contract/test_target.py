@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import gates
+
 if sys.platform != "linux":
-    pytest.skip("gate: linux", allow_module_level=True)
+    gates.demand("linux", module=True)
 
 from minidumper.dumpfile import open_dump
 from minidumper.errors import MemoryFaultError
@@ -23,6 +25,8 @@ from minidumper.platforms.linux.snapshot import prepare_snapshot, take_snapshot
 from minidumper.ranges import MemoryRange, page_floor
 from minidumper.target import Target
 from tests.support.subject import HEAP_STRING, MESSAGE, PAGES, Subject, subject, write_core
+
+pytestmark = pytest.mark.gate("gcc", "ptrace")
 
 NOWHERE = 0x1000
 """Below vm.mmap_min_addr: never mapped."""
@@ -60,7 +64,10 @@ def opened(kind: str, program: Subject, folder: Path) -> Iterator[Target]:
         yield dump
 
 
-@pytest.fixture(scope="module", params=["process", "snapshot", "core", "gcore"])
+@pytest.fixture(
+    scope="module",
+    params=["process", "snapshot", "core", pytest.param("gcore", marks=pytest.mark.gate("gdb"))],
+)
 def target(
     request: pytest.FixtureRequest, program: Subject, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:

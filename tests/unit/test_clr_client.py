@@ -33,8 +33,6 @@ BOOT = f"import sys; sys.path.insert(0, {str(paths.CHECKOUT)!r}); import runpy; 
     f"runpy.run_path({str(FAKE_WORKER)!r}, run_name='__main__')"
 )
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="linux: signals, descriptors")
-
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +140,7 @@ def test_a_worker_that_leaves(tmp_path: Path) -> None:
     assert "ended during collect: exit status 7" in str(caught.value)
 
 
-@linux
+@pytest.mark.gate("linux")
 def test_a_crash_has_its_signal_and_last_words(tmp_path: Path) -> None:
     with worker("crash", tmp_path) as client, pytest.raises(BridgeError) as caught:
         ask(client)

@@ -19,7 +19,7 @@ from minidumper.formats.elfimage import build_id, file_image
 US, OTHER, TARGET = 1000, 1001, 1002
 DIRECTORY, FILE, LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="linux: takes an ELF file of its own")
+linux = pytest.mark.gate("linux")  # takes an ELF file of its own
 
 
 def check(mode: int, owner: int, group: int = 0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,7 +140,7 @@ def test_memory_source_reads_the_same(dump: DumpFile) -> None:
             assert file.read(end - start) == dump.memory.read(start, end - start)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="linux: sparse files")
+@pytest.mark.gate("linux")  # sparse files
 def test_holes_are_not_resident(tmp_path: Path) -> None:
     holes = (0x40_1000, 0x7000_0000, 0x7000_2000, 0x7000_3000)
     write_core(tmp_path / "core", holes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,6 @@ from minidumper.formats.elfimage import (
     read_image,
     symbol_ranges,
 )
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="linux: reads /proc/self")
 
 BASE = 0x7F00_0000_0000
 BUILD_ID = bytes(range(20))
@@ -182,7 +179,7 @@ def own_libc() -> tuple[int, Path]:
     raise AssertionError("no C library in /proc/self/maps")
 
 
-@linux
+@pytest.mark.gate("linux")
 def test_functions_begin_where_pyelftools_says() -> None:
     _, path = own_libc()
     image = file_image(path.read_bytes())
@@ -194,7 +191,7 @@ def test_functions_begin_where_pyelftools_says() -> None:
     assert len(begins) > 1000
 
 
-@linux
+@pytest.mark.gate("linux")
 def test_file_agrees_with_pyelftools() -> None:
     data = own_libc()[1].read_bytes()
     image = file_image(data)
@@ -223,7 +220,7 @@ def test_file_agrees_with_pyelftools() -> None:
     assert symbol_ranges(image)[2].size == 24 * symbols.num_symbols()
 
 
-@linux
+@pytest.mark.gate("linux")
 def test_own_libc_agrees_with_the_dynamic_linker() -> None:
     base, path = own_libc()
     libc = ctypes.CDLL("libc.so.6")
