@@ -22,7 +22,15 @@ from tests.support import gates
 from tests.support.commands import ENVIRONMENT, PROGRAM, started
 from tests.support.runtimes import dotnet_environment
 from tests.support.targets import command, running
-from tests.support.waiting import DEADLINE_S, assert_well, await_line, reports, tell, watched
+from tests.support.waiting import (
+    DEADLINE_S,
+    assert_well,
+    await_line,
+    reports,
+    tell,
+    watched,
+    way_prefix,
+)
 
 gates.demand("linux", module=True)
 pytestmark = pytest.mark.gate("ptrace", "embedded-host")
@@ -104,10 +112,10 @@ def test_the_end_by_a_signal(number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.gate("toolchain", "perf-breakpoints")
-def test_all_that_happens_is_shown(tmp_path: Path) -> None:
+def test_all_that_happens_is_shown(way: str, tmp_path: Path) -> None:
     with running("Faults") as app:
         words = ("-mm", "-l", "-e", "-f", "*nobody*", app.pid)
-        with started(*words, cwd=tmp_path) as own:
+        with started(*words, cwd=tmp_path, prefix=way_prefix(way)) as own:
             await_line(own, "waiting in process")
             app.ask("caught inner")
             app.ask("caught rethrow")
@@ -126,10 +134,12 @@ def test_all_that_happens_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.gate("toolchain", "perf-breakpoints")
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_program_of_dotnet_has_children_and_becomes_another(version: str, tmp_path: Path) -> None:
+def test_a_program_of_dotnet_has_children_and_becomes_another(
+    version: str, way: str, tmp_path: Path
+) -> None:
     with running("Faults", version) as app:
         words = ("-ma", "--json", "-e", "1", "-f", "nothing", "-t", app.pid)
-        with started(*words, cwd=tmp_path) as own:
+        with started(*words, cwd=tmp_path, prefix=way_prefix(way)) as own:
             await_line(own, "waiting in process")
             app.ask("caught rare")
             assert app.ask("child") == "3"

@@ -14,13 +14,14 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from minidumper import Monitor, planning
-from minidumper.clr import host
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
-from tests.support import gates, seccomp
+from tests.support import gates
 from tests.support.commands import minidumper, started
 from tests.support.targets import command, running
 from tests.support.waiting import (
+    BREAKPOINTS,
+    DEBUGGER,
     assert_well,
     await_line,
     first_thread,
@@ -30,6 +31,7 @@ from tests.support.waiting import (
     sections,
     tell,
     watched,
+    way_prefix,
 )
 from tests.support.waiting_kills import GUARDIAN, pid_of, wait_killer
 
@@ -39,23 +41,6 @@ pytestmark = pytest.mark.gate("ptrace", "toolchain", "embedded-host", "perf-brea
 VERSIONS = ["10.0.14", "9.0.22", pytest.param("8.0.4", marks=pytest.mark.gate("old-runtimes"))]
 RARE = "Faults.RareException"
 DEADLINE_S = 60
-BREAKPOINTS, DEBUGGER = "breakpoints", "debugger"
-
-
-@pytest.fixture(params=[BREAKPOINTS, DEBUGGER])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How exceptions are seen: the second is had where the guardian may set no breakpoint."""
-    found: str = request.param
-    if found == DEBUGGER:
-        command = host.find_host().guardian
-        refused = [*seccomp.prefix(seccomp.PERF_EVENT_OPEN), *command]
-        monkeypatch.setattr(host.HostLocation, "guardian", refused)
-    return found
-
-
-def prefix(way: str) -> list[str]:
-    """What starts a minidumper that has to go that way."""
-    return seccomp.prefix(seccomp.PERF_EVENT_OPEN) if way == DEBUGGER else []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -230,7 +215,7 @@ def test_choices(choice: dict[str, Any], types: list[str], way: str, tmp_path: P
 def test_thrown_in_a_finalizer(version: str, way: str, tmp_path: Path) -> None:
     with running("Faults", version) as app:
         words = ("-mm", "--json", "-e", 1, "--type", RARE, app.pid)
-        with started(*words, cwd=tmp_path, prefix=prefix(way)) as own:
+        with started(*words, cwd=tmp_path, prefix=way_prefix(way)) as own:
             await_line(own, "waiting in process")
             tell(app, "end finalizer")
             (report,) = reports(own)
@@ -269,7 +254,7 @@ def test_a_rare_one_among_many(version: str, way: str, tmp_path: Path) -> None:
         assert app.ask("many 6") == "throwing"
         for option, value in (("-f", "*Rare*"), ("--type", RARE)):
             choice = ("-e", "1", option, value, "-n", 2, app.pid)
-            with started("-mm", "--json", *choice, cwd=tmp_path, prefix=prefix(way)) as own:
+            with started("-mm", "--json", *choice, cwd=tmp_path, prefix=way_prefix(way)) as own:
                 await_line(own, "waiting in process")
                 assert app.ask("caught rare") == "RareException"
                 assert app.ask("caught derived") == "VeryRareException"

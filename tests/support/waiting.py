@@ -14,11 +14,17 @@ from typing import Any
 
 from minidumper import CaptureReport, Monitor
 
-from . import oracle, processes, runtimes
+from . import oracle, processes, runtimes, seccomp
 from .commands import ENVIRONMENT, PROGRAM
 from .targets import Running
 
 DEADLINE_S = 60
+BREAKPOINTS, DEBUGGER = "breakpoints", "debugger"
+
+
+def way_prefix(way: str) -> list[str]:
+    """What starts a minidumper that has to see exceptions in that way."""
+    return seccomp.prefix(seccomp.PERF_EVENT_OPEN) if way == DEBUGGER else []
 
 
 def await_line(process: subprocess.Popen[str], text: str) -> None:
