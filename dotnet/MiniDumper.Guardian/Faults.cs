@@ -14,7 +14,10 @@ internal sealed class Faults
     /// <summary>Addresses below are a null reference; any other fault of managed code ends the process (NULL_AREA_SIZE).</summary>
     private const ulong NullArea = 64 << 10;
 
+    private const ulong Page = 4096;
+
     private readonly Dictionary<ulong, bool> _known = [];
+    private readonly HashSet<int> _overflown = [];
 
     /// <summary>Whether a thread is about to take the signal of a null reference or a division in managed code.</summary>
     public bool IsManaged(Tracees tracees, Tracee tracee)
@@ -34,7 +37,27 @@ internal sealed class Faults
         return _known[ip] = IsCompiled(tracees.Pid, ip);
     }
 
-    public void Forget() => _known.Clear();
+    /// <summary>
+    /// Whether a thread is about to take the signal of a stack overflow for the second time. The runtime has one stack to
+    /// tell the first on; who comes when it is in use sleeps for ever there, also he who uses it (sigsegv_handler,
+    /// pal/src/exception/signal.cpp). To tell a debugger takes more than that stack has on .NET 9.
+    /// </summary>
+    public bool IsSecondOverflow(Tracee tracee)
+    {
+        if (tracee.Signal != SigSegv)
+            return false;
+        ReadOnlySpan<byte> info = Libc.SignalInfo(tracee.Tid);
+        if (info.Length == 0)
+            return false;
+        ulong fromStack = BitConverter.ToUInt64(info[16..]) - Libc.Register(tracee.Tid, Libc.Rsp); // si_addr
+        return fromStack + Page < 2 * Page && !_overflown.Add(tracee.Tid);
+    }
+
+    public void Forget()
+    {
+        _known.Clear();
+        _overflown.Clear();
+    }
 
     /// <summary>Whether code is the JIT's, or an assembly's: what is mapped there is no library of the system.</summary>
     private static bool IsCompiled(int pid, ulong ip)

@@ -12,8 +12,8 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but output, rule and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but output, debugged, rule and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
@@ -35,6 +35,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private readonly Output _output = new();
     private readonly Patience _patience = new();
     private Tracee? _held;
+    private bool _debugged;
     private bool _watchesCrashes;
     private bool _tellsThreads;
     private bool _keepsInterrupts;
@@ -98,6 +99,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case "rule":
                 foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))
                     Handle(waiting);
+                break;
+            case "debugged":
+                _debugged = true;
                 break;
             case "stop":
                 Stop();
@@ -194,10 +198,24 @@ internal sealed class Guardian(Channel channel) : IDisposable
             tracee.Continue(0);
         else if (_exceptions.Breakpoints.HasExceptions && _faults.IsManaged(_tracees, tracee))
             Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, Breakpoints.FaultKind), signal);
+        else if (tracee.Doomed)
+            tracee.Continue(signal);
+        else if (_debugged && _faults.IsSecondOverflow(tracee))
+            HandleDoom(tracee);
         else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
             Report(tracee, $"signal {tracee.Tid} {signal}");
         else
             tracee.Continue(signal);
+    }
+
+    /// <summary>Ends a process as a stack overflow does that does not hang, by abort(3).</summary>
+    private void HandleDoom(Tracee tracee)
+    {
+        tracee.Doomed = true;
+        if (_watchesCrashes)
+            Report(tracee, $"signal {tracee.Tid} {Libc.SigAbrt}");
+        else
+            tracee.Continue(Libc.SigAbrt);
     }
 
     private void HandleHit(Tracee tracee, int? kind)
@@ -313,7 +331,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         foreach (Tracee tracee in _tracees.All.Where(each => each.Stopped))
         {
             IEnumerable<byte[]> sets = s_registerSets.Select(kind => Libc.RegisterSet(tracee.Tid, kind));
-            byte[] signal = tracee.Pending != 0 ? Libc.SignalInfo(tracee.Tid) : [];
+            byte[] signal = tracee.Pending != 0 && !tracee.Doomed ? Libc.SignalInfo(tracee.Tid) : [];
             channel.Write($"thread {tracee.Tid} {tracee.Pending} " + string.Join(' ', sets.Append(signal).Select(Digits)));
         }
 

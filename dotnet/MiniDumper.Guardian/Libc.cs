@@ -8,6 +8,7 @@ internal static unsafe class Libc
 {
     public const int SigInt = 2;
     public const int SigTrap = 5;
+    public const int SigAbrt = 6;
     public const int SigUrg = 23;
     public const int WNoHang = 1;
     public const int WAll = 0x40000000; // __WALL, linux/wait.h: threads too
@@ -34,6 +35,7 @@ internal static unsafe class Libc
     public const int Rdx = 12 * 8;
     public const int Rdi = 14 * 8;
     public const int Rip = 16 * 8;
+    public const int Rsp = 19 * 8;
     public const int SigInfoSize = 128; // SI_MAX_SIZE, asm-generic/siginfo.h
 
     private const int SysExit = 60; // asm/unistd_64.h

@@ -22,6 +22,9 @@ internal sealed class Tracee(int tid)
     /// <summary>The exception whose throw it was last seen at by the JIT's helper; 0 for none.</summary>
     public ulong Thrown { get; set; }
 
+    /// <summary>Whether it would sleep for ever behind the end of the process, and shall end it instead.</summary>
+    public bool Doomed { get; set; }
+
     public bool Stopped => Status != 0;
 
     public int Event => Status >> 16;
@@ -29,7 +32,7 @@ internal sealed class Tracee(int tid)
     public int Signal => (Status >> 8) & 0xff;
 
     /// <summary>The signal that it is about to take; 0 for none.</summary>
-    public int Pending => Stopped && Event == 0 ? Signal : 0;
+    public int Pending => !Stopped || Event != 0 ? 0 : Doomed ? Libc.SigAbrt : Signal;
 
     /// <summary>Lets it run on with a signal; in a group-stop it stays stopped, as everybody sees it, until SIGCONT.</summary>
     public void Continue(int signal)

@@ -93,6 +93,22 @@ def test_debug_output(tmp_path: Path) -> None:
     assert at == sorted(at)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stack_overflow_ends_it(version: str, tmp_path: Path) -> None:
+    """On .NET 9 it would hang: the stack that it is told on is too small for a debugger."""
+    with running("Faults", version) as app:
+        with waiting(app, "-e", 1, "-f", "*StackOverflow*", cwd=tmp_path) as own:
+            tell(app, "end overflow")
+            (report,) = reports(own)
+        ended = app.process.wait(DEADLINE_S)
+    assert ended == (-signal.SIGSEGV if version == "9.0.22" else -signal.SIGABRT)
+    told = report["exception"]
+    assert (told["type"], told["chance"]) == ("System.StackOverflowException", 2)
+    found = sections(report, version, "stacks")
+    methods = [line for line in frames(found["stacks"], told["tid"]) if "ManagedMethod" in line]
+    assert "Faults.Program.Deeper" in methods[0]
+
+
 def test_none_is_missed_or_counted_twice(tmp_path: Path) -> None:
     with running("Faults") as app:
         with waiting(app, "-e", 1, "-f", "no such text", cwd=tmp_path) as own:

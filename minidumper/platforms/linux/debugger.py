@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 COSTS = {
     "8": "an exception takes 3.5 ms",
-    "9": "an exception takes 12.8 ms, and a stack overflow would hang it, as with any debugger",
+    "9": "an exception takes 12.8 ms",
     "10": "an exception takes 3.4 ms",
 }
 """By version of .NET: an exception is two stops of the whole process."""

@@ -197,6 +197,10 @@ class Guardian:
         """
         self._connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
 
+    def be_debugged(self) -> None:
+        """End the process where a stack overflow would hang it that has a debugger."""
+        self._connection.send("debugged")
+
     def watch_output(self, texts: TextFilter) -> None:
         """Hold the thread that puts it out, as `watch_exceptions` is told where .NET runs."""
         self._connection.send(" ".join(["output", *as_words(texts)]))

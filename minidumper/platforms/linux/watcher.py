@@ -186,6 +186,7 @@ class LinuxWatcher:
         except CaptureError as err:
             raise CaptureError(f"{refusal}; {err}", stage="watch", hint=refusal.hint) from None
         self._debugger = debugger
+        self._guardian.be_debugged()
         _LOG.info(
             "%s: minidumper is the process's debugger, %s%s",
             refusal,
