@@ -10,13 +10,15 @@ namespace MiniDumper.Guardian;
 /// </summary>
 internal sealed class Patience
 {
-    private const int Block = 256; // stops between two decisions
+    private const int Block = 256; // stops that follow each other, between two decisions
     private const int Trial = 16; // blocks between two tries of what was the slower
 
     private static readonly long s_while = Stopwatch.Frequency / 10_000; // 100 us: a stop takes 70
+    private static readonly long s_pause = Stopwatch.Frequency / 1000; // 1 ms: what comes so late came by itself
 
     private readonly long[] _took = [long.MaxValue, long.MaxValue]; // ticks of the last block, asleep and awake
-    private long _began = Stopwatch.GetTimestamp();
+    private long _last;
+    private long _sum; // ticks between the stops of this block
     private int _blocks;
     private int _left = Block;
     private bool _awake;
@@ -25,19 +27,23 @@ internal sealed class Patience
     public long Count()
     {
         long now = Stopwatch.GetTimestamp();
-        if (--_left == 0)
+        long since = now - _last;
+        _last = now;
+        if (since < s_pause)
         {
-            _left = Block;
-            Decide(now);
+            _sum += since;
+            if (--_left == 0)
+                Decide();
         }
 
         return _awake ? now + s_while : 0;
     }
 
-    private void Decide(long now)
+    private void Decide()
     {
-        _took[_awake ? 1 : 0] = now - _began;
-        _began = now;
+        _took[_awake ? 1 : 0] = _sum;
+        _sum = 0;
+        _left = Block;
         bool faster = _took[1] < _took[0];
         _awake = Environment.ProcessorCount > 1 && (++_blocks % Trial == 1 ? !faster : faster);
     }
