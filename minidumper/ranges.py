@@ -13,6 +13,8 @@ from typing import NamedTuple
 PAGE_SIZE = 4096
 """Bytes of a page on x86-64 (Intel SDM volume 3, 4.1); ranges are aligned to it."""
 
+_ZEROS = bytes(PAGE_SIZE)
+
 
 class Reason(enum.IntFlag):
     """Why a range belongs to a dump; several can hold. `docs/architecture.md` has the list."""
@@ -155,6 +157,22 @@ def chunks(ranges: Iterable[MemoryRange], max_size: int) -> Iterator[MemoryRange
     for start, end in ranges:
         for at in range(start, end, max_size):
             yield MemoryRange(at, min(at + max_size, end))
+
+
+def without_zeros(start: int, data: bytes | memoryview) -> Iterator[MemoryRange]:
+    """The runs of pages that hold something but zeros; `data` lies at `start`, in bytes."""
+    end = start + len(data)
+    begin = start
+    for edge in range(page_floor(start), end, PAGE_SIZE):
+        at = max(edge, start)
+        after = min(edge + PAGE_SIZE, end)
+        page = bytes(data[at - start : after - start])  # compared at once, a view byte by byte
+        if page == _ZEROS[: len(page)]:
+            if begin < at:
+                yield MemoryRange(begin, at)
+            begin = after
+    if begin < end:
+        yield MemoryRange(begin, end)
 
 
 def fill_gaps(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ..ranges import PAGE_SIZE
+from ..ranges import without_zeros
 from ..target import Output
-
-_ZEROS = bytes(PAGE_SIZE)
 
 
 class SparseOutput:
@@ -31,16 +29,8 @@ class SparseOutput:
         Raises:
             OSError: the file cannot be written.
         """
-        begin = 0
-        for edge in range(-(offset % PAGE_SIZE), data.nbytes, PAGE_SIZE):
-            at = max(edge, 0)
-            page = bytes(data[at : edge + PAGE_SIZE])  # compared at once, a view byte by byte
-            if page == _ZEROS[: len(page)]:
-                if begin < at:
-                    self._inner.put(offset + begin, data[begin:at])
-                begin = at + len(page)
-        if begin < data.nbytes:
-            self._inner.put(offset + begin, data[begin:])
+        for run in without_zeros(offset, data):
+            self._inner.put(run.start, data[run.start - offset : run.end - offset])
         self._end = max(self._end, offset + data.nbytes)
 
     def commit(self) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import MemoryFaultError
-from ..ranges import PAGE_SIZE, MemoryRange, Reason, ReasonedRange
+from ..ranges import PAGE_SIZE, MemoryRange, Reason, ReasonedRange, without_zeros
 from ..target import MemoryReader, Target, VmRegion
 
 _CHUNK = 256 * PAGE_SIZE
 _TABLE = 1 << 20
 """Bytes of the smallest table that is cut; smaller are the arrays of roots that readers walk."""
-_ZEROS = bytes(PAGE_SIZE)
 
 
 def without_unused(
@@ -36,8 +35,5 @@ def _filled(memory: MemoryReader, run: MemoryRange) -> Iterator[MemoryRange]:
             data = memory.read(chunk.start, chunk.size)
         except MemoryFaultError:
             yield chunk
-            continue
-        for at in range(0, chunk.size, PAGE_SIZE):
-            page = data[at : at + PAGE_SIZE]
-            if page != _ZEROS[: len(page)]:
-                yield MemoryRange(chunk.start + at, chunk.start + at + len(page))
+        else:
+            yield from without_zeros(chunk.start, data)
