@@ -141,14 +141,14 @@ internal sealed class Collector(
         }
 
         Reasons whole = HasWholeHeaps ? Reasons.None : Reasons.Enumerated;
-        bool handles = false;
-        foreach (ClrNativeHeapInfo native in runtime.EnumerateClrNativeHeaps())
-        {
+        foreach (ClrNativeHeapInfo native in LoaderHeaps.Of(runtime))
             Add(found, native.MemoryRange, ReasonOf(native.Kind, whole));
-            handles |= native.Kind == NativeHeapKind.HandleTable;
-        }
-
-        return handles;
+        foreach (MemoryRange range in sos.GcBookkeeping())
+            Add(found, range, Reasons.GcBookkeeping);
+        IReadOnlyList<MemoryRange> handles = sos.HandleTables();
+        foreach (MemoryRange range in handles)
+            Add(found, range, Reasons.HandleTable);
+        return handles.Count > 0;
     }
 
     /// <summary>Metadata and header of every module; of those without a file, all there is.</summary>
@@ -260,14 +260,7 @@ internal sealed class Collector(
     {
         NativeHeapKind.LowFrequencyHeap or NativeHeapKind.HighFrequencyHeap => whole | Reasons.InLoaderHeap,
         NativeHeapKind.LoaderCodeHeap or NativeHeapKind.HostCodeHeap => whole | Reasons.InJitCode,
-        NativeHeapKind.HandleTable => Reasons.HandleTable,
-        NativeHeapKind.GCBookkeeping => Reasons.GcBookkeeping,
-        NativeHeapKind.Unknown
-            or NativeHeapKind.GCFreeRegion
-            or NativeHeapKind.GCFreeGlobalRegion
-            or NativeHeapKind.GCFreeGlobalHugeRegion
-            or NativeHeapKind.GCFreeSohSegment
-            or NativeHeapKind.GCFreeUohSegment => Reasons.None,
+        NativeHeapKind.Unknown => Reasons.None,
         _ => whole | Reasons.InStubs,
     };
 }

@@ -87,4 +87,15 @@ internal unsafe class ComObject(nint pointer)
 
     /// <summary>Gives the reference back.</summary>
     public void Release() => Marshal.Release(Self);
+
+    /// <summary>
+    /// Gives back the reference to an object that nobody else has. A DAC deletes some of them at one release
+    /// more than there were references (DefaultCOMImpl::Release of dacimpl.h, dotnet/runtime).
+    /// </summary>
+    public void ReleaseLast()
+    {
+        while (Marshal.Release(Self) > 0)
+        {
+        }
+    }
 }

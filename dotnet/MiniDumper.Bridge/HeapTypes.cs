@@ -35,7 +35,7 @@ internal sealed class HeapTypes(TargetDataReader reader, SosDac sos, ClrRuntime 
     /// <summary>Tells each type once, until the deadline or where nothing makes sense any more.</summary>
     public void Find(Action<ulong> found, Deadline deadline)
     {
-        MemoryRange[] heaps = runtime.EnumerateClrNativeHeaps()
+        MemoryRange[] heaps = LoaderHeaps.Of(runtime)
             .Where(heap => heap.Kind is NativeHeapKind.HighFrequencyHeap or NativeHeapKind.LowFrequencyHeap)
             .Select(heap => heap.MemoryRange)
             .OrderBy(range => range.Start)

@@ -21,6 +21,7 @@ internal sealed unsafe class SosDac : ComObject
     private readonly ComObject? _sos5;
     private readonly ComObject? _sos7;
     private readonly ComObject? _sos8;
+    private readonly ComObject? _sos13;
     private readonly ComObject? _sos14;
     private readonly ComObject? _sos15;
 
@@ -30,6 +31,7 @@ internal sealed unsafe class SosDac : ComObject
         _sos5 = Query(new("127d6abe-6c86-4e48-8e7b-220781c58101"));
         _sos7 = Query(new("c1020dde-fe98-4536-a53b-f35a74c327eb"));
         _sos8 = Query(new("c12f35a9-e55c-4520-a894-b3dc5165dfce"));
+        _sos13 = Query(new("3176a8ed-597b-4f54-a71f-83695c6a8c5e"));
         _sos14 = Query(new("9aa22aca-6dc6-4a0c-b4e0-70d2416b9837"));
         _sos15 = Query(new("7ed81261-52a9-4a23-a358-c3313dea30a8"));
     }
@@ -88,6 +90,12 @@ internal sealed unsafe class SosDac : ComObject
         uint* data = stackalloc uint[4]; // DacpGcHeapData: server mode, structures valid, heaps, generations
         return Get(46, data) && data[1] != 0;
     }
+
+    /// <summary>The segments of the handle tables, from .NET 8 on.</summary>
+    public IReadOnlyList<MemoryRange> HandleTables() => MemoryRegions(7);
+
+    /// <summary>The GC's card, mark and region maps, from .NET 8 on.</summary>
+    public IReadOnlyList<MemoryRange> GcBookkeeping() => MemoryRegions(8);
 
     public bool MethodTable(ulong methodTable, out MethodTableData data)
     {
@@ -278,6 +286,25 @@ internal sealed unsafe class SosDac : ComObject
 
     [UnmanagedCallersOnly]
     private static int NextClause(uint index, uint count, void* clause, void* token) => 1;
+
+    private List<MemoryRange> MemoryRegions(int slot)
+    {
+        const int regionsAtOnce = 32;
+        List<MemoryRange> found = [];
+        if (_sos13?.Child(slot) is not ComObject regions)
+            return found;
+
+        MemoryRegion* items = stackalloc MemoryRegion[regionsAtOnce];
+        uint fetched;
+        while (regions.Get(6, regionsAtOnce, items, &fetched) && fetched > 0) // Next
+        {
+            for (int i = 0; i < Math.Min(fetched, regionsAtOnce); i++)
+                found.Add(MemoryRange.CreateFromLength((nuint)items[i].Start, items[i].Size)); // of 32 bits: sign-extended
+        }
+
+        regions.ReleaseLast();
+        return found;
+    }
 
     private bool Name(int slot, ulong of)
     {

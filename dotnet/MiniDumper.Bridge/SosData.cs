@@ -94,3 +94,11 @@ internal struct MethodSlot
     [FieldOffset(0)] public ulong MethodDesc;
     [FieldOffset(8)] public ulong EntryPoint;
 }
+
+/// <summary>SOSMemoryRegion (sospriv.idl).</summary>
+[StructLayout(LayoutKind.Explicit, Size = 0x20)]
+internal struct MemoryRegion
+{
+    [FieldOffset(0)] public ulong Start;
+    [FieldOffset(8)] public ulong Size;
+}
