@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +27,28 @@ _Take = Callable[[Stop, LiveTarget], None]
 _Fork = Callable[[], SnapshotTarget]
 _FRESH_S = 0.5  # so long the rehearsal of the beginning serves the first stop
 _GC_PAUSE_S = 0.02  # a gen 0 collection of a busy server takes about this long
+
+
+class Taken:
+    """Dumps whose target may run on, and whose files are yet to be finished."""
+
+    def __init__(
+        self, outputs: Outputs, finish: Callable[[], list[CaptureReport]], stack: ExitStack
+    ) -> None:
+        """`stack` closes what `finish` needs."""
+        self.cancel = outputs.cancel
+        self._finish = finish
+        self._stack = stack
+
+    def finish(self) -> list[CaptureReport]:
+        """Write what is not yet written, and give the files their names.
+
+        Raises:
+            OutputError: the disk failed, or a name was taken meanwhile.
+            CancelledError: `cancel` was called; there is no file.
+        """
+        with self._stack:
+            return self._finish()
 
 
 class Capture:
@@ -96,35 +119,53 @@ class Capture:
         overwrite: bool = False,
         level: int | None = None,
         progress: Progress | None = None,
-        moment: Moment | None = None,
-        let_go: Callable[[], None] | None = None,
     ) -> list[CaptureReport]:
         """One dump for each mode, all of one stop; none appears unless all are whole.
-
-        `moment` is what the target is held at already; `let_go` is called when it need be no more.
 
         Raises:
             OutputError: a file cannot be written; found before the stop where possible.
             InsufficientMemoryError: `async_copy` would not fit into memory.
             MiniDumperError: any other failure; the target runs on, no file is left.
         """
-        with Outputs(
-            self._backend,
-            paths,
-            overwrite=overwrite,
-            level=level,
-            asynchronous=async_copy,
-            progress=progress,
-        ) as outputs:
+        return self.take(
+            paths, async_copy=async_copy, overwrite=overwrite, level=level, progress=progress
+        ).finish()
+
+    def take(
+        self,
+        paths: Sequence[str],
+        *,
+        async_copy: bool = False,
+        overwrite: bool = False,
+        level: int | None = None,
+        progress: Progress | None = None,
+        moment: Moment | None = None,
+    ) -> Taken:
+        """What of `write` the target is needed for; the rest any thread may do.
+
+        `moment` is what the target is held at already.
+
+        Raises:
+            MiniDumperError: as `write`.
+        """
+        with ExitStack() as stack:
+            outputs = Outputs(
+                self._backend,
+                paths,
+                overwrite=overwrite,
+                level=level,
+                asynchronous=async_copy,
+                progress=progress,
+            )
+            stack.enter_context(outputs)
             self._rehearse_again()
             outputs.check_disk(self.target, self.planner, self.modes)
             self._exception = moment.exception if moment else None
             self.planner.thrown = self._exception.address if self._exception else 0
             name = self.target.name  # it may have ended when the files are whole
             stop = self._stop(outputs.take, asynchronous=async_copy)
-            if let_go:
-                let_go()
-            return outputs.finish(stop, self.target.pid, name, moment)
+            finish = partial(outputs.finish, stop, self.target.pid, name, moment)
+            return Taken(outputs, finish, stack.pop_all())
 
     def _rehearse_again(self) -> None:
         """Rehearse before every stop, once: methods are compiled anew all the time."""

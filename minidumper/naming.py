@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from .errors import UsageError
@@ -29,12 +29,14 @@ def output_paths(
     repeated: bool = False,
     overwrite: bool = False,
     packed: bool = False,
+    given_before: Collection[str] = (),
 ) -> list[str]:
     """A path for each mode of one stop.
 
     `given` is a file, a folder or None for the current folder; `repeated` says that more stops
     follow under the same `given`; `packed` gives the default name an ending of compressed files.
-    Default names that are taken get _1, _2 …. "-" is standard output.
+    Default names that are taken get _1, _2 …, and all that were `given_before`. "-" is standard
+    output.
 
     Raises:
         UsageError: one file name for several dumps.
@@ -62,7 +64,9 @@ def output_paths(
         stem, extension = (_TOKEN.sub(lambda m: values[m[0]], part) for part in (stem, extension))
         path = os.path.join(folder, f"{stem}{suffix}{extension}")
         may_number = not fixed and not (overwrite and template)
-        paths.append(_untaken(path, paths) if may_number else path)
+        if may_number or path in given_before:
+            path = _untaken(path, [*paths, *given_before])
+        paths.append(path)
     return paths
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,6 +82,7 @@ class Outputs:
                     overwrite=overwrite,
                     level=level,
                     at_once=asynchronous and backend.sequential,
+                    pulse=self._meter.pulse,
                 )
                 for path in paths
             ]
@@ -91,6 +93,10 @@ class Outputs:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def cancel(self) -> None:
+        """Have what writes them in another thread end by a CancelledError, soon."""
+        self._meter.cancelled = True
 
     def check_disk(self, target: LiveTarget, planner: Planner, modes: Sequence[DumpMode]) -> None:
         """Find too little disk before the stop, from an estimate on the running target.
@@ -228,10 +234,12 @@ def open_output(
     overwrite: bool,
     level: int | None = None,
     at_once: bool = False,
+    pulse: Callable[[], None] = lambda: None,
 ) -> Output:
     """The way out to a file, to a compressed one, or to standard output; `stack` closes it.
 
-    Without `at_once` a file is compressed when it is whole: to compress takes longer than to write.
+    Without `at_once` a file is compressed when it is whole, as to compress takes longer than to
+    write; `pulse` is called meanwhile.
     """
     if level is None and path.endswith(PACKED_SUFFIX):
         level = LEVEL
@@ -247,7 +255,7 @@ def open_output(
     if at_once:
         return packed
     plain = stack.enter_context(backend.output(path, overwrite=overwrite))
-    return PackedLater(plain, packed)
+    return PackedLater(plain, packed, pulse)
 
 
 class _Meter:
@@ -255,11 +263,17 @@ class _Meter:
 
     def __init__(self, progress: Progress | None) -> None:
         self.total = 0
+        self.cancelled = False
         self._progress = progress
         self._before = 0
         self._now = 0
 
+    def pulse(self) -> None:
+        if self.cancelled:
+            raise CancelledError
+
     def file_progress(self, written: int) -> None:
+        self.pulse()
         self._now = self._before + written
         if self._progress:
             self._progress(self._now, self.total)

@@ -134,6 +134,11 @@ class Planner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it does without the CLR side, which could not serve it."""
+        return self._failure is not None
+
     def close(self) -> None:
         """End the worker."""
         if self._client is not None:

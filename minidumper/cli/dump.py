@@ -189,7 +189,9 @@ def command(
     new_console: bool,
     words: Sequence[str],
 ) -> None:
-    talk.begin(quiet=quiet, verbose=verbose, results=output != STANDARD_OUTPUT)
+    # Standard output may be a dump's, or that of a program that we launch.
+    own_output = output != STANDARD_OUTPUT and (as_json or not ctx.meta[habits.LAUNCH])
+    talk.begin(quiet=quiet, verbose=verbose, results=own_output)
     process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "", level)
     if not modes:
         raise UsageError("no mode was given", hint=_CHOOSE)
@@ -278,6 +280,7 @@ def _take(request: Request) -> int:
 
     reports: list[CaptureReport] = []
     interval_s = _INTERVAL_S if request.interval_s is None else request.interval_s
+    pid = 0
     try:
         pid = found_process(request.process, wait_for_name=request.wait_for_name)
         with open_target(pid) as target:
@@ -293,6 +296,7 @@ def _take(request: Request) -> int:
                     repeated=request.count > 1,
                     overwrite=request.overwrite,
                     packed=request.level is not None,
+                    given_before=[report.path for report in reports],
                 )
 
             paths()  # a name that cannot serve is told at once
@@ -315,7 +319,8 @@ def _take(request: Request) -> int:
                     if not request.as_json:
                         talk.result("\n".join(map(render.dump_text, taken)))
     except KeyboardInterrupt:
-        talk.say(f"process {request.process} runs on")
+        if pid:
+            talk.say(f"process {request.process} runs on")
         raise
     finally:
         if request.as_json and reports:

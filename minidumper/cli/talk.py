@@ -11,6 +11,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TextIO
 
 import click
 
@@ -26,7 +27,7 @@ class _ToStandardError(logging.Handler):
     """Log lines for the user; standard error is looked up anew for each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"minidumper: {record.getMessage()}", err=True)
+        _echo(f"minidumper: {record.getMessage()}")
 
 
 def begin(*, quiet: bool = False, verbose: bool = False, results: bool = True) -> None:
@@ -86,12 +87,25 @@ def rows(lines: Iterable[Iterable[object]]) -> None:
 
 
 def _write(text: str) -> None:
+    file = sys.stdout if _results else sys.stderr
+    with _outliving_its_reader(file):
+        print(text, file=file, flush=True)
+
+
+def _echo(text: str) -> None:
+    with _outliving_its_reader(sys.stderr):
+        click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def _outliving_its_reader(file: TextIO) -> Iterator[None]:
+    """That a pipe's reader goes away is no error of ours: a wait goes on, unheard."""
     try:
-        print(text, file=sys.stdout if _results else sys.stderr, flush=True)
-    except BrokenPipeError:  # its reader went away, which is no error of ours
+        yield
+    except BrokenPipeError:
         # Python flushes once more at its end (docs.python.org/3/library/signal.html, SIGPIPE).
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), file.fileno())
 
 
 def complain(err: BaseException, what: str, hint: str = "") -> None:
@@ -99,14 +113,14 @@ def complain(err: BaseException, what: str, hint: str = "") -> None:
     verbose = _LOG.isEnabledFor(logging.DEBUG)
     if not verbose:
         what, hint = (text.strip().partition("\n")[0] for text in (what, hint))
-    click.echo(f"minidumper: error: {what}", err=True)
+    _echo(f"minidumper: error: {what}")
     if isinstance(err, AmbiguousTargetError):
         for pid, command in err.candidates:
-            click.echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}", err=True)
+            _echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}")
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        _echo(f"hint: {hint}")
     if verbose:
-        click.echo("".join(traceback.format_exception(err)).rstrip(), err=True)
+        _echo("".join(traceback.format_exception(err)).rstrip())
 
 
 def _on_a_terminal() -> bool:

@@ -74,9 +74,6 @@ def wait(request: Request) -> int:
                 talk.result(render.dump_text(report))
         if monitor.launched:
             return monitor.launched.wait()
-    except KeyboardInterrupt:
-        talk.say("interrupted; the process runs on")
-        raise
     finally:
         if request.as_json and reports:
             talk.data([report.as_dict() for report in reports])

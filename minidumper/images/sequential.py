@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -149,12 +150,16 @@ class PackedLater:
     So nothing is packed while a target stands still for it.
     """
 
-    def __init__(self, plain: Output, packed: PackedOutput) -> None:
-        """Write to `plain`, which is never committed; both stay the caller's to close."""
+    def __init__(self, plain: Output, packed: PackedOutput, pulse: Callable[[], None]) -> None:
+        """Write to `plain`, which is never committed; both stay the caller's to close.
+
+        `pulse` is called while the file is packed; what it raises gives that up.
+        """
         self.path = packed.path
         self.descriptor = plain.descriptor
         self.put = plain.put
         self._packed = packed
+        self._pulse = pulse
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +177,7 @@ class PackedLater:
             buffer = bytearray(FRAME_SIZE)
             offset = 0
             while count := file.readinto(buffer):
+                self._pulse()
                 self._packed.put(offset, memoryview(buffer)[:count])
                 offset += count
         return self._packed.commit()

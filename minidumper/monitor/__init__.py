@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from .. import platforms
@@ -17,6 +18,7 @@ from ..platforms.options import DumpOptions
 from ..report import CaptureReport
 from ..watching import LaunchedProcess, TextFilter, Watcher
 from .conditions import FIRST_CHANCE, UNHANDLED, Decide, ExceptionCondition, MemoryCondition
+from .finishing import Finisher
 from .session import Session
 from .wants import DumpSettings, Wants
 
@@ -144,6 +146,9 @@ class Monitor:
     def run(self) -> Generator[CaptureReport, None, None]:
         """Wait, and give a report for each dump; ends with the last one, or with the process.
 
+        Before the last report the process is let go. Before the others it is watched on: a thread
+        that comes to what counts waits there until the next report is asked for.
+
         Raises:
             UsageError: nothing was said to wait for.
             TargetError, ClrError, CaptureError: a dump failed, or the process cannot be watched;
@@ -151,23 +156,27 @@ class Monitor:
         """
         self._check()
         taken = 0
-        with self._session() as session:
-            self._watcher = session.watcher
-            earliest = 0.0
-            while taken < self._count and not self._stopped and not session.ended:
-                moment = session.wait()
-                if moment is None:
-                    continue
-                if time.monotonic() < earliest:
-                    session.go_on()
-                    continue
-                reports = session.dump(moment)
-                earliest = time.monotonic() + self._wants.interval_s
-                taken += 1
-                yield from reports
-            if session.ended:
-                name = self._process or session.target.name
-                _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
+        with Finisher() as files:
+            with self._session() as session, _told_if_interrupted(session):
+                self._watcher = session.watcher
+                earliest = 0.0
+                while taken < self._count and not self._stopped and not session.ended:
+                    moment = session.wait(soon=files.busy)
+                    if moment is None:
+                        yield from files.reports()
+                        continue
+                    if time.monotonic() < earliest:
+                        session.go_on()
+                        continue
+                    files.begin(session.dump(moment))
+                    earliest = time.monotonic() + self._wants.interval_s
+                    taken += 1
+                if session.ended:
+                    name = self._process or session.target.name
+                    _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
+            if files.busy:
+                files.wait()
+            yield from files.reports()
 
     async def __aiter__(self) -> AsyncIterator[CaptureReport]:
         """The same in an event loop, which goes on meanwhile."""
@@ -197,18 +206,14 @@ class Monitor:
         pid = found_process(self._process, wait_for_name=self._wait_for_name)
         session = Session(pid, self._wants, self._settings)
         try:
-            session.paths()  # a name that cannot serve is told at once
+            session.check_outputs()
             session.warm()
         except BaseException:
             session.__exit__()
             raise
         if self._wants.throws and session.watcher.advice:
             _LOG.info("%s", session.watcher.advice)
-        if self._wants.holds and platforms.dumps_itself(session.target.pid):
-            _LOG.info(
-                "the process is to run createdump at a crash (DOTNET_DbgEnableMiniDump), which "
-                "cannot attach while it is watched: choose -e, so that there is a dump"
-            )
+        self._tell_of_createdump(session.target.pid)
         _LOG.info("waiting in process %d (%s)", session.target.pid, session.target.name)
         return session
 
@@ -216,11 +221,37 @@ class Monitor:
         self.launched = platforms.launch(self._launch, new_console=self._new_console)
         try:
             session = Session(self.launched.pid, self._wants, self._settings, self.launched)
+            try:
+                session.check_outputs()
+            except BaseException:
+                session.__exit__()
+                raise
         except BaseException:
             self.launched.give_up()
             raise
+        self._tell_of_createdump(self.launched.pid)
         self.launched.go()
         return session
+
+    def _tell_of_createdump(self, pid: int) -> None:
+        if not (self._wants.holds and platforms.dumps_itself(pid)):
+            return
+        advice = "" if self._wants.exceptions else ": choose -e, so that there is a dump"
+        _LOG.info(
+            "the process is to run createdump at a crash (DOTNET_DbgEnableMiniDump), which cannot "
+            "attach while it is watched%s",
+            advice,
+        )
+
+
+@contextmanager
+def _told_if_interrupted(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not session.ended:
+            _LOG.info("%s runs on", session.target.name)
+        raise
 
 
 def found_process(process: int | str, *, wait_for_name: bool = False) -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..errors import BridgeError
 from ..planning import Planner
 from ..report import ExceptionInfo
-from ..watching import RANGE_CHECK, WatchEvent
+from ..watching import RANGE_CHECK, EventKind, WatchEvent
 
 MANAGED_CODE = "E0434352"
 """What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
@@ -39,6 +37,8 @@ class Described(NamedTuple):
 
     info: ExceptionInfo
     types: Sequence[str]
+    in_doubt: bool = False
+    """Whether the CLR side could say nothing: then it counts, lest a moment is lost."""
 
     @property
     def is_managed(self) -> bool:
@@ -64,18 +64,27 @@ def describe_throw(planner: Planner, event: WatchEvent) -> Described:
         facts = planner.exception(address=event.address)
     else:  # thrown again
         facts = planner.exception(tid=event.own_tid)
+    if not facts and planner.has_failed:
+        return undescribed(event)
     return Described(_managed(facts, event, chance=1), facts.get("types", ()))
 
 
 def describe_signal(planner: Planner, event: WatchEvent) -> Described:
     """What ends the process: the runtime's end of an unhandled exception, or something else."""
     if event.number in _RUNTIME_ENDS:  # whatever made it
-        with suppress(BridgeError):  # it is told as the signal
-            facts = planner.exception(tid=event.own_tid)
-            if facts:
-                return Described(_managed(facts, event, chance=2), facts["types"])
-    name = event.type or signal.Signals(event.number).name
-    return Described(ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name), (name,))
+        facts = planner.exception(tid=event.own_tid)
+        if facts:
+            return Described(_managed(facts, event, chance=2), facts["types"])
+        if planner.has_failed:
+            return undescribed(event)
+    return _as_signal(event)
+
+
+def undescribed(event: WatchEvent) -> Described:
+    """What the event alone tells, where the CLR side can say nothing."""
+    if event.kind is EventKind.EXCEPTION:
+        return Described(_managed({}, event, chance=1), (), in_doubt=True)
+    return _as_signal(event)._replace(in_doubt=event.number in _RUNTIME_ENDS)
 
 
 def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
@@ -90,6 +99,11 @@ def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
         facts.get("message_offset", 0),
         facts.get("slot", 0),
     )
+
+
+def _as_signal(event: WatchEvent) -> Described:
+    name = event.type or signal.Signals(event.number).name
+    return Described(ExceptionInfo(f"{event.number:08X}", 2, event.own_tid, type=name), (name,))
 
 
 def _managed(facts: Mapping[str, Any], event: WatchEvent, *, chance: int) -> ExceptionInfo:

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from .. import platforms
-from ..capture import Capture
+from ..capture import Capture, Taken
 from ..clr.host import find_host
 from ..clr.runtime import find_runtime
 from ..errors import BridgeError
 from ..naming import output_paths
+from ..outputs import Outputs
 from ..planning import LATE_SITE, RAISE_SITE, Planner
-from ..report import CaptureReport, Moment
+from ..report import Moment
 from ..target import LiveTarget
 from ..watching import (
     EVERY_THROW,
@@ -35,13 +36,16 @@ from .ending import EndWatcher
 from .exceptions import (
     NEVER_THROWN,
     Described,
+    ThrownType,
     describe_signal,
     describe_throw,
     describe_type,
+    undescribed,
 )
 from .wants import DumpSettings, Wants
 
 _LOG = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 _SITES = {
     LATE_SITE: EVERY_THROW,
@@ -58,6 +62,7 @@ _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
 
 _MEMORY_POLL_S = 0.25
+_FILES_POLL_S = 0.1
 _RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
 _CORE_LIBRARY = "/System.Private.CoreLib.dll"  # mapped when the runtime is about to be ready
 _CORE_LIBRARY_WAIT_S = 1.0  # it is no file of its own in a bundle
@@ -97,6 +102,7 @@ class Session:
         self._settings = settings
         self._capture: Capture | None = None
         self._held = False
+        self._given: list[str] = []
         self._modules: dict[str, int] = {}
         self._rethrow = 0
         self._look_next = 0.0
@@ -131,14 +137,39 @@ class Session:
         self._modules = self._bases()
         capture = self._ready(falls_back=False)  # what fails now is told at once
         capture.planner.falls_back = self._settings.falls_back
+        self.check_outputs()
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
         self._say_what_counts()
         if self._awaits_runtime:
             self._watch_exceptions(capture.planner)
 
-    def wait(self) -> Moment | None:
-        """The next moment that counts; None when there is something else to look at."""
-        event = self.watcher.wait(self._poll_s())
+    def check_outputs(self) -> None:
+        """Find what would keep a dump from being written, before its moment comes.
+
+        Raises:
+            UsageError: one name for several dumps.
+            OutputError: a file cannot be written, or would not fit on the disk as things are now.
+        """
+        settings = self._settings
+        with Outputs(
+            platforms.backend(),
+            self.paths(),
+            overwrite=settings.overwrite,
+            level=settings.level,
+            asynchronous=settings.async_copy,
+        ) as outputs:
+            if self._capture:
+                outputs.check_disk(self.target, self._capture.planner, settings.modes)
+
+    def wait(self, *, soon: bool = False) -> Moment | None:
+        """The next moment that counts; None when there is something else to look at.
+
+        With `soon` the caller has something else to look at.
+        """
+        poll_s = self._poll_s()
+        if soon:
+            poll_s = min(_FILES_POLL_S, poll_s or _FILES_POLL_S)
+        event = self.watcher.wait(poll_s)
         if event is not None:
             return self._judge(event)
         if self._awaits_exit:
@@ -156,23 +187,23 @@ class Session:
                 return Moment("memory")
         return None
 
-    def dump(self, moment: Moment) -> list[CaptureReport]:
-        """Dumps of this moment; the thread that was held for it runs on.
+    def dump(self, moment: Moment) -> Taken:
+        """Dumps of this moment, to be finished; the thread that was held for it runs on.
 
         Raises:
-            TargetError, ClrError, CaptureError: as `Capture.write`.
+            TargetError, ClrError, CaptureError: as `Capture.take`.
         """
         settings = self._settings
         try:
             paths = self.paths(moment.exception.code if moment.exception else "")
-            return self._ready().write(
+            self._given += paths
+            return self._ready().take(
                 paths,
                 async_copy=settings.async_copy,
                 overwrite=settings.overwrite,
                 level=settings.level,
                 progress=settings.progress,
                 moment=moment,
-                let_go=self.go_on,
             )
         finally:
             self.go_on()
@@ -199,6 +230,7 @@ class Session:
             repeated=self._settings.repeated,
             overwrite=self._settings.overwrite,
             packed=self._settings.level is not None,
+            given_before=self._given,
         )
 
     def _watch(self, launched: LaunchedProcess | None) -> Watcher:
@@ -260,7 +292,8 @@ class Session:
         elif event.kind is EventKind.EXIT:
             moment = Moment("exit") if self._wants.exits else None
         elif event.kind is EventKind.EXCEPTION:
-            moment = self._counting(describe_throw(self._ready().planner, event))
+            found = self._ask(lambda planner: describe_throw(planner, event))
+            moment = self._counting(found or undescribed(event))
         elif event.kind is EventKind.OUTPUT:
             self._show(_TOLD[EventKind.SAID](event))
             moment = Moment("output", line=event.message)
@@ -272,18 +305,18 @@ class Session:
 
     def _signalled(self, event: WatchEvent) -> Moment | None:
         """A signal that ends the process; an exception counted when it was thrown."""
-        found = describe_signal(self._ready().planner, event)
+        found = self._ask(lambda planner: describe_signal(planner, event)) or undescribed(event)
         if found.is_managed and self._wants.first_chance and found.types[0] not in NEVER_THROWN:
             return None
         return self._counting(found)
 
     def _counting(self, found: Described) -> Moment | None:
-        info, types = found
+        info = found.info
         condition = self._wants.exceptions
         counts = (
             condition is not None
             and (info.chance != FIRST_CHANCE or self._wants.first_chance)
-            and condition.counts(info, types)
+            and (found.in_doubt or condition.counts(info, found.types))
         )
         if counts or self._wants.shows:
             what = "exception" if found.is_managed else "crash"
@@ -292,14 +325,28 @@ class Session:
         return Moment("exception" if found.is_managed else "crash", info) if counts else None
 
     def _add_rule(self, event: WatchEvent) -> None:
-        method_table, names, offset, slot = describe_type(self._ready().planner, event)
+        found = self._ask(lambda planner: describe_type(planner, event))
         self._look_next = 0.0
         self._look_often_until = time.monotonic() + _SITES_POLL_S
         condition = self._wants.exceptions
         verdict = Verdict.DISMISSED
         if condition is not None and self._wants.first_chance:
-            verdict = condition.verdict(names)
+            verdict = condition.verdict(found.names) if found else Verdict.MATCHES
+        method_table, names, offset, slot = found or ThrownType(event.method_table, ("?",))
         self.watcher.add_rule(method_table, verdict, names[0], offset, slot)
+
+    def _ask(self, question: Callable[[Planner], _Answer]) -> _Answer | None:
+        """What the CLR side says, which starts anew where it died or hung; None if it does again.
+
+        Its worker is the first that the kernel ends where memory runs out.
+        """
+        for _ in range(2):
+            try:
+                return question(self._ready().planner)
+            except BridgeError as err:
+                _LOG.debug("the CLR side failed, and starts anew: %s", err)
+                self._close_capture()
+        return None
 
     def _show(self, text: str) -> None:
         """Tell something that happened, with its time where all is told."""
@@ -385,7 +432,7 @@ class Session:
         if now < self._look_next:
             return
         self._look_next = now + (_SITES_SOON_S if now < self._look_often_until else _SITES_POLL_S)
-        site = self._ready().planner.late_throw_site()
+        site = self._ask(lambda planner: planner.late_throw_site())
         if site:
             self._set_places({EVERY_THROW: site, RETHROW: self._rethrow})
             self._sites_final = True

@@ -81,6 +81,31 @@ def test_a_target_that_ends_without_the_moment(app: Running, tmp_path: Path) -> 
     assert "ended before anything came that was waited for" in err
 
 
+def test_a_file_that_cannot_be_written_is_told_before_the_wait(
+    app: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "there.dmp").touch()
+    for place in ("none/x.dmp", "there.dmp"):
+        done = minidumper("-mm", "-t", "-o", place, app.pid, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "waiting in process" not in done.stderr
+        assert place in done.stderr
+
+
+def test_who_hears_of_it_may_go_away(app: Running, tmp_path: Path) -> None:
+    with started("-mm", "--json", "-l", "-e", app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        assert own.stdout
+        assert own.stderr
+        own.stderr.close()
+        app.ask("caught rare")
+        app.ask("caught null")
+        tell(app, "end unhandled")
+        (report,) = json.loads(own.stdout.read())
+        assert own.wait(DEADLINE_S) == 0
+    assert report["trigger"] == "exception"
+
+
 def test_ctrl_c_lets_a_held_process_go(app: Running, tmp_path: Path) -> None:
     with started("-mm", "-e", "-t", app.pid, cwd=tmp_path) as own:
         await_line(own, "waiting in process")
@@ -94,10 +119,10 @@ def test_launched_its_console_and_exit_code_are_its_own(tmp_path: Path) -> None:
     program = targets.command("Faults", "10.0.14")
     done = launch("-mm", "-t", program=program, cwd=tmp_path, typed="alive\nend exit\n")
     assert done.returncode == 7, done.stderr
-    ready, alive, *report = done.stdout.splitlines()
+    ready, alive = done.stdout.splitlines()
     assert ready.startswith("ready ")
     assert alive == "alive"
-    assert str(tmp_path) in report[0]
+    assert str(tmp_path) in done.stderr
 
 
 def test_launched_a_dll_is_run_with_dotnet(tmp_path: Path) -> None:

@@ -226,24 +226,30 @@ def test_thrown_in_a_finalizer(version: str, way: str, tmp_path: Path) -> None:
     assert any("Finalize" in line for line in lines)
 
 
-def test_async_lets_the_thread_go_on_before_the_file_is_written(way: str, tmp_path: Path) -> None:
+def test_async_lets_threads_go_on_before_the_file_is_written(way: str, tmp_path: Path) -> None:
+    """That of the moment, and those that throw meanwhile what does not count."""
     with running("Faults") as app:
         gone_on = threading.Event()
 
         def wait(_written: int, _all: int) -> None:
             assert gone_on.wait(DEADLINE_S)
 
-        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/", async_copy=True, progress=wait)
+        monitor = Monitor(
+            app.pid, DumpMode.MINIMAL, f"{tmp_path}/", async_copy=True, progress=wait, count=2
+        )
         monitor.on_exception(1, type=RARE)
         with watched(monitor) as taken:
             assert app.ask("caught rare") == "RareException"
+            assert app.ask("caught null") == "NullReferenceException"
             gone_on.set()
+            assert app.ask("caught rare") == "RareException"
             taken.thread.join(DEADLINE_S)
         assert taken.error is None
-        (report,) = taken.reports
-        assert report.moment
-        assert report.moment.exception
-        assert report.moment.exception.type == RARE
+        for report in taken.reports:
+            assert report.moment
+            assert report.moment.exception
+            assert report.moment.exception.type == RARE
+        assert len({report.path for report in taken.reports}) == 2
         assert_well(app)
 
 

@@ -77,6 +77,30 @@ def test_all_private_memory_instead(
     assert any("Faults.Program.Main()" in line for line in found["stacks"])
 
 
+@pytest.mark.gate("perf-breakpoints")
+@pytest.mark.parametrize(("chance", "word"), [(1, "caught rare"), (2, "end unhandled")])
+def test_the_worker_starts_anew_that_was_killed(chance: int, word: str, tmp_path: Path) -> None:
+    """As by the kernel where memory runs out: the moment is not lost."""
+    with running("Faults") as app:
+        monitor = Monitor(app.pid, DumpMode.HEAP, f"{tmp_path}/")
+        monitor.on_exception(chance, filter="*Faults.RareException*", type="Faults.*")
+        with watched(monitor) as taken:
+            (worker,) = [
+                child
+                for child in psutil.Process().children()
+                if "minidumper.clr.worker" in " ".join(child.cmdline())
+            ]
+            worker.kill()
+            tell(app, word)
+            taken.thread.join()
+    assert taken.error is None
+    (report,) = taken.reports
+    assert report.moment
+    assert report.moment.exception
+    assert report.moment.exception.type == "Faults.RareException"
+    assert report.warnings == ()
+
+
 def test_none_when_it_is_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running("Faults") as app, pytest.raises(BridgeError):
         dumped(app, tmp_path, signal.SIGSEGV, monkeypatch, fallback=False)
@@ -146,8 +170,8 @@ def test_a_damaged_dac(kind: str, own_runtime: Path, tmp_path: Path) -> None:
     out.mkdir()
     done = launch("-mm", "-mh", "-e", program=[out, *program], cwd=tmp_path, typed=UNHANDLED)
     assert done.returncode == 128 + signal.SIGABRT
-    assert "warning: clr: managed stacks left out: the CLR side ended during open" in done.stdout
-    assert "warning: clr: all private memory was taken instead of the exact set" in done.stdout
+    assert "warning: clr: managed stacks left out: the CLR side ended during open" in done.stderr
+    assert "warning: clr: all private memory was taken instead of the exact set" in done.stderr
     heap = max(out.iterdir(), key=lambda path: path.stat().st_size)
     assert_private_memory(heap)
 

@@ -46,6 +46,12 @@ def test_taken_default_names_are_numbered(here: Path) -> None:
     assert names(None) == ["MyApp_261124_090807_2.dmp"]
 
 
+def test_no_name_is_given_twice(here: Path) -> None:
+    before = ["x_090807.dmp", "x_090807_1.dmp"]
+    given = names("x_HHMMSS.dmp", overwrite=True, repeated=True, given_before=before)
+    assert given == ["x_090807_2.dmp"]
+
+
 def test_folder(here: Path) -> None:
     (here / "dumps").mkdir()
     assert names("dumps") == ["dumps/MyApp_261124_090807.dmp"]
