@@ -143,8 +143,9 @@ internal sealed unsafe class Inspector(
 
     /// <summary>
     /// Whether a frame's method has its name and its GC info, from which its roots are found; native code
-    /// has neither. Stubs that the runtime compiles have names from the DAC alone. The roots themselves are
-    /// not walked: in the middle of an exception's dispatch that crashes the DAC.
+    /// has neither. Stubs that the runtime compiles have names from the DAC alone, and a precode, which jumps
+    /// to its method's code, has no GC info: a thread held at the throw of native code stands at one. The roots
+    /// themselves are not walked: in the middle of an exception's dispatch that crashes the DAC.
     /// </summary>
     private bool IsWhole(ClrStackFrame frame)
     {
@@ -152,7 +153,7 @@ internal sealed unsafe class Inspector(
             return true;
 
         bool named = !string.IsNullOrEmpty(frame.Method?.Signature) || sos.MethodDescName(code.MethodDesc);
-        return named && reader.Read(code.GcInfo, out byte _);
+        return named && (code.GcInfo == 0 || reader.Read(code.GcInfo, out byte _));
     }
 
     private void Modules()

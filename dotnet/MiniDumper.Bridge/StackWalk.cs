@@ -57,8 +57,10 @@ internal sealed unsafe class StackWalk(Dac dac, SosDac sos, TargetDataReader rea
         (uint flags, uint size, int ip) = s_arm64 ? (0x40001fu, 912u, 264) : (0x10003fu, (uint)ContextSize, 248);
         uint needed;
         ulong frame = 0;
-        if (walk.Get(3, flags, size, &needed, _context)) // GetContext
-            VisitCode(walk, *(ulong*)(_context + ip));
+        ulong* address = (ulong*)(_context + ip);
+        *address = 0; // it stays so (S_FALSE) in a thread without frames, as all are while the process ends
+        if (walk.Get(3, flags, size, &needed, _context) && *address != 0) // GetContext
+            VisitCode(walk, *address);
         if (walk.Request(9, FrameDataRequest, &frame, sizeof(ulong)) && frame != 0)
             sos.ExplicitFrame(frame, reader.ReadPointer(frame));
     }

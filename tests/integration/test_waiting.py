@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from minidumper import Monitor, UsageError
+from minidumper.clr import client
 from minidumper.plan import DumpMode
+from minidumper.verification import verify
 from tests.support import gates, oracle, processes, runtimes, targets
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, running
@@ -69,6 +71,18 @@ def test_at_the_end_all_threads_and_memory_are_there(version: str, tmp_path: Pat
         assert any(method in line for line in stacks)
     done = minidumper("info", "--json", report["path"], cwd=tmp_path)
     assert len(json.loads(done.stdout)["threads"]) >= threads
+
+
+def test_behind_main_no_thread_has_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The DAC then gives no registers: whatever lies in their place is no address."""
+    program = targets.command("Faults", "10.0.14")
+    done = launch("-mh", "--json", "-t", program=program, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout[done.stdout.index("[") :])
+    # malloc then gives memory full of 0x58, mallopt(3): a multiple of 8, as addresses of code are.
+    environment = client._environment() | {"MALLOC_PERTURB_": str(0x58 ^ 0xFF)}
+    monkeypatch.setattr(client, "_environment", lambda: environment)
+    assert verify(report["path"]).problems == ()
 
 
 def test_a_target_that_ends_without_the_moment(app: Running, tmp_path: Path) -> None:

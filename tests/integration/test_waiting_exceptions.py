@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from minidumper import Monitor, planning
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
+from minidumper.verification import verify
 from tests.support import gates
 from tests.support.commands import minidumper, started
 from tests.support.targets import command, running
@@ -114,6 +115,24 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
     info = minidumper("info", report["path"], cwd=tmp_path).stdout
     said = f'{RARE} ("a rare one") thrown in thread {told["tid"]}, object 0x{told["address"]:x}'
     assert said in info
+
+
+def test_what_native_code_throws_is_held_at_a_precode(tmp_path: Path) -> None:
+    """Which leads to the method that throws, and is none: the dump lacks nothing."""
+    type_ = "System.InvalidCastException"
+    with running("Faults") as app:
+        with started("-mh", "--json", "-e", 1, "--type", type_, app.pid, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            while own.poll() is None:  # one thrown before that place is watched is not seen
+                assert app.ask("caught cast") == "InvalidCastException"
+            (report,) = reports(own)
+        assert_well(app)
+    stacks = sections(report, "10.0.14", "stacks")["stacks"]
+    methods = [
+        line for line in frames(stacks, report["exception"]["tid"]) if "ManagedMethod" in line
+    ]
+    assert "CastHelpers" in methods[0]
+    assert verify(report["path"]).problems == ()
 
 
 def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:
