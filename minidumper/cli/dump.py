@@ -147,8 +147,8 @@ class _DumpCommand(click.Command):
     "-o",
     "output",
     metavar="FILE|FOLDER",
-    help="Where to write [PROCESSNAME_YYMMDD_HHMMSS.dmp]. These tokens and PID are replaced in "
-    "any file name.",
+    help="Where to write [PROCESSNAME_YYMMDD_HHMMSS.dmp]. These tokens, PID and "
+    "EXCEPTIONCODE are replaced in any file name.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @options.COMPRESS
@@ -194,7 +194,8 @@ def command(
     talk.begin(quiet=quiet, verbose=verbose, results=own_output)
     process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "", level)
     if not modes:
-        raise UsageError("no mode was given", hint=_CHOOSE)
+        last = "-x must come last: all after it is the program's" if launch else ""
+        raise UsageError("no mode was given", hint=last or _CHOOSE)
     triggers = Triggers(
         chance=int(chance or 0),
         texts=texts,

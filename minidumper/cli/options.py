@@ -60,7 +60,8 @@ TYPES = click.option(
     "types",
     multiple=True,
     metavar="NAME",
-    help="Only exceptions of this type or one derived from it, with its namespace. Repeatable.",
+    help="Only exceptions of this type or one derived from it, with its namespace; * and ? are "
+    "allowed. Repeatable.",
 )
 ON_EXIT = click.option("-t", "on_exit", is_flag=True, help="Wait for the end of the process.")
 MAX_MEMORY = click.option(
@@ -104,6 +105,7 @@ LAUNCH = click.option(
     "-x",
     "launch",
     expose_value=False,
-    metavar="IMAGE [ARGS...]",
-    help="Launch this program, and wait in it; must come last. Its exit code is passed on.",
+    metavar="[FOLDER] IMAGE [ARGS...]",
+    help="Launch this program, and wait in it; must come last. Its exit code is passed on, and "
+    "standard output is its own.",
 )

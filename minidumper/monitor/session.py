@@ -58,6 +58,10 @@ _UNSEEN = (
     "exceptions that this runtime's native code throws are not seen: failed casts, missing methods "
     "and libraries, type initializers"
 )
+_UNSEEN_YET = (
+    "failed casts, missing methods and libraries, and exceptions of type initializers are seen "
+    "once any other exception was thrown in the process"
+)
 _SITES_POLL_S = 1.0
 _SITES_SOON_S = 0.01  # after the first exception, which makes that site
 
@@ -414,8 +418,8 @@ class Session:
         self._rethrow = sites.get("CORINFO_HELP_RETHROW", 0)
         places = {_SITES[name]: address for name, address in sites.items()}
         self._set_places(places)
-        if RANGE_CHECK in places and self.watcher.needs_places:
-            _LOG.info(_UNSEEN)
+        if self.watcher.needs_places and not self._sites_final:
+            _LOG.info(_UNSEEN if RANGE_CHECK in places else _UNSEEN_YET)
         self._awaits_runtime = False
 
     def _set_places(self, places: Mapping[int, int]) -> None:

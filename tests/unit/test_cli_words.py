@@ -99,8 +99,8 @@ def test_help_explains_the_modes_and_names_only_what_is_built(run: Any) -> None:
         assert word in text
     for word in (" -e", " -t ", " -x", " -c ", " -w", " -f ", "-fx", "--type", "--maxmem"):
         assert word in text
-    assert text.index("-s SECONDS") < text.index("-e [1|2]") < text.index("-x IMAGE")
-    assert text.index("-x IMAGE") < text.index("-o FILE")
+    assert text.index("-s SECONDS") < text.index("-e [1|2]") < text.index("-x [FOLDER] IMAGE")
+    assert text.index("-x [FOLDER] IMAGE") < text.index("-o FILE")
 
 
 def test_version(run: Any) -> None:
