@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import select
+import socket
 import struct
 import time
 from collections import deque
@@ -80,7 +81,8 @@ class Guardian:
         self._ended = False
         self._places: dict[int, int] = {}
         self._wants_output = False
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._woken, self._waker = socket.socketpair()  # they know when they are closed
+        self._waker.setblocking(False)
         try:
             self._connection = Connection(
                 command,
@@ -122,11 +124,11 @@ class Guardian:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            sources: list[Connection | int] = [self._connection, self._wake_read, *others]
+            sources: list[Connection | socket.socket] = [self._connection, self._woken, *others]
             ready, _, _ = select.select(sources, [], [], left)
-            if self._wake_read in ready:
-                os.read(self._wake_read, 4096)
-            if self._connection not in ready or self._wake_read in ready:
+            if self._woken in ready:
+                self._woken.recv(4096)
+            if self._connection not in ready or self._woken in ready:
                 return None
             self._connection.look()
         event = self._events.popleft()
@@ -140,7 +142,7 @@ class Guardian:
     def wake(self) -> None:
         """End a wait; any thread may."""
         with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"!")
+            self._waker.send(b"!")
 
     def resume(self) -> None:
         """Let the thread of the last event that holds one run on."""
@@ -304,8 +306,8 @@ class Guardian:
             self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._woken.close()
+        self._waker.close()
 
     def _take(self, line: str) -> None:
         """Keep what a line tells."""
