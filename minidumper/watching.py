@@ -186,6 +186,10 @@ class Watcher(Protocol):
         """Hold the process at debug output that matches."""
         ...
 
+    def rest(self, duration_s: float) -> None:
+        """Let exceptions where they are thrown, and debug output, count no more for so long."""
+        ...
+
     def close(self) -> None:
         """Let the target go; it runs on."""
         ...

@@ -30,7 +30,11 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     }
 
     /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
-    internal readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name);
+    internal readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name)
+    {
+        public bool Counts(TextFilter texts, string message) =>
+            Verdict == Verdict.Matches || (Verdict == Verdict.ByText && texts.Counts($"{Code}.{Name} (\"{message}\")"));
+    }
 
     /// <summary>What stops threads where they throw.</summary>
     public Breakpoints Breakpoints { get; } = new();
@@ -72,8 +76,8 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     public string? Judge(int pid, Tracee tracee, int kind)
     {
         Seen++;
-        if (kind == Breakpoints.RethrowKind)
-            return $"exception {tracee.Tid} 0 {kind} - -"; // which one, the thread itself knows: the parent asks
+        if (kind == Breakpoints.RethrowKind) // which one, the thread itself knows: the parent asks
+            return Rest.IsOn && !_showsAll ? null : $"exception {tracee.Tid} 0 {kind} - -";
         ulong thrown = Libc.Register(tracee.Tid, Libc.Rdi);
         if (kind == Breakpoints.AllKind && tracee.Thrown == thrown)
         {
@@ -108,7 +112,7 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         bool readsText = _showsAll || rule.Verdict != Verdict.Dismissed;
         string message = readsText && thrown != 0 ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
         string facts = readsText ? $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
-        if (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && _texts.Counts($"{Code}.{rule.Name} (\"{message}\")")))
+        if (!Rest.IsOn && rule.Counts(_texts, message))
             return $"exception {tracee.Tid} {thrown:x} {kind} {facts}";
         if (_showsAll)
             channel.Write($"seen {tracee.Tid} {facts}");

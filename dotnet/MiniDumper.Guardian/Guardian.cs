@@ -12,8 +12,8 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but output, debugged, rule and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but output, debugged, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
@@ -99,6 +99,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case "rule":
                 foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))
                     Handle(waiting);
+                break;
+            case "rest":
+                Rest.Begin(words[1]);
                 break;
             case "debugged":
                 _debugged = true;

@@ -19,7 +19,7 @@ internal sealed unsafe class Output
     public bool Judge(int pid, Tracee tracee, out string line)
     {
         string text = Text(pid, Libc.Register(tracee.Tid, Libc.Rdx));
-        bool counts = _texts is not null && _texts.Counts(text);
+        bool counts = !Rest.IsOn && _texts is not null && _texts.Counts(text);
         line = $"{(counts ? "output" : "said")} {tracee.Tid} {Channel.Hex(text)}";
         return counts;
     }

@@ -73,5 +73,8 @@ class EndWatcher:
     def watch_output(self, texts: TextFilter) -> None:
         """Nothing is held."""
 
+    def rest(self, duration_s: float) -> None:
+        """Nothing is held."""
+
     def close(self) -> None:
         """Nothing is held."""

@@ -210,6 +210,7 @@ class Session:
                 moment=moment,
             )
         finally:
+            self.watcher.rest(self._wants.interval_s)
             self.go_on()
 
     def go_on(self) -> None:

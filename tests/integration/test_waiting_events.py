@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from minidumper import Monitor, planning
+from minidumper.platforms.linux.watcher import LinuxWatcher
 from tests.support import gates
 from tests.support.commands import ENVIRONMENT, PROGRAM, started
 from tests.support.runtimes import dotnet_environment
@@ -130,6 +131,36 @@ def test_all_that_happens_is_shown(way: str, tmp_path: Path) -> None:
     cause = 'Faults.RareException ("nobody"), because of System.FormatException ("inside")'
     assert any(line.endswith(cause) for line in lines)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.gate("toolchain", "perf-breakpoints")
+@pytest.mark.parametrize("word", ["rate 5", "say trace"])
+def test_between_two_dumps_nothing_comes_to_us(
+    word: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes too early is dismissed where it is seen: a look of ours takes milliseconds."""
+    asked = held = 0
+    resume = LinuxWatcher.resume
+
+    def counted(watcher: LinuxWatcher) -> None:
+        nonlocal held
+        held += 1
+        resume(watcher)
+
+    monkeypatch.setattr(LinuxWatcher, "resume", counted)
+    with running("Faults") as app:
+        monitor = Monitor(app.pid, "minimal", f"{tmp_path}/", count=2, interval_s=1)
+        if word == "say trace":
+            monitor.on_output("a trace")
+        else:
+            monitor.on_exception(1)
+        with watched(monitor) as taken:
+            while taken.thread.is_alive():
+                app.ask(word)
+                asked += 1
+        assert_well(app)
+    assert len(taken.reports) == 2
+    assert held <= 4 < asked
 
 
 @pytest.mark.gate("toolchain", "perf-breakpoints")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minidumper import CaptureReport, Monitor
+from minidumper.platforms.windows.watcher import DebugWatcher
 from minidumper.report import ExceptionInfo
 from tests.support.targets import Running
 from tests.support.waiting import DEADLINE_S, tell, watched
@@ -133,6 +134,33 @@ def test_choices(app: Running, choice: dict[str, Any], types: list[str], tmp_pat
         for kind in ("rare", "derived", "null"):
             app.ask(f"caught {kind}")
     assert names(found) == types
+
+
+@pytest.mark.parametrize("word", ["rate 5", "say trace"])
+def test_between_two_dumps_nothing_comes_to_us(
+    app: Running, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of tests/integration/test_waiting_events.py."""
+    asked = held = 0
+    resume = DebugWatcher.resume
+
+    def counted(watcher: DebugWatcher) -> None:
+        nonlocal held
+        held += 1
+        resume(watcher)
+
+    monkeypatch.setattr(DebugWatcher, "resume", counted)
+    monitor = Monitor(app.pid, "minimal", f"{tmp_path}\\", count=2, interval_s=1)
+    if word == "say trace":
+        monitor.on_output("a trace")
+    else:
+        monitor.on_exception(1)
+    with watched(monitor) as taken:
+        while taken.thread.is_alive():
+            app.ask(word)
+            asked += 1
+    assert len(taken.reports) == 2
+    assert held <= 4 < asked
 
 
 def test_unhandled(tmp_path: Path) -> None:

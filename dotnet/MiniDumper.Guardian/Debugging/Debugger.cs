@@ -9,7 +9,7 @@ namespace MiniDumper.Guardian.Debugging;
 /// Tells a process's exceptions and debug output as its debugger: for systems that forbid breakpoints.
 /// </summary>
 /// <remarks>
-/// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>resume</c> and
+/// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>rest MILLISECONDS</c>, <c>resume</c> and
 /// <c>detach</c> as those of <see cref="Guardian"/>; <c>output PATTERN…</c> (which debug output counts) and
 /// <c>attach PID RUNTIME FOLDER</c> (an address and a text), answered with <c>ok attach HRESULT</c>.
 /// Events: <c>exception</c>, <c>seen</c> and <c>type</c> as there, <c>output TID TEXT</c>, which holds the process,
@@ -80,7 +80,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
     {
         string line = text.TrimEnd('\r', '\n');
         string facts = $"{DebuggedProcess.ThreadId(thread)} {Channel.Hex(line)}";
-        if (_outputs?.Counts(line) == true)
+        if (!Rest.IsOn && _outputs?.Counts(line) == true)
         {
             Hold($"output {facts}");
             return;
@@ -116,6 +116,9 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
                 _rules[Exceptions.Address(words[1])] = rule;
                 Judge(rule);
                 break;
+            case "rest":
+                Rest.Begin(words[1]);
+                break;
             case "resume":
                 _process.Continue();
                 break;
@@ -132,8 +135,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
         bool readsText = _showsAll || rule.Verdict != Exceptions.Verdict.Dismissed;
         string message = readsText ? Message(_thrown.Address + (ulong)rule.MessageOffset) : "";
         string facts = $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}";
-        if (rule.Verdict == Exceptions.Verdict.Matches
-            || (rule.Verdict == Exceptions.Verdict.ByText && _texts.Counts($"{Exceptions.Code}.{rule.Name} (\"{message}\")")))
+        if (!Rest.IsOn && rule.Counts(_texts, message))
         {
             Hold($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
             return;

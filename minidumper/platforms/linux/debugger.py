@@ -103,6 +103,10 @@ class Debugger:
         """See `Watcher.add_rule`."""
         self.connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
 
+    def rest(self, duration_s: float) -> None:
+        """See `Watcher.rest`."""
+        self.connection.send(f"rest {duration_s * 1000:.0f}")
+
     def look(self) -> None:
         """Take what it has told.
 

@@ -207,6 +207,10 @@ class Guardian:
         """Hold the thread that puts it out, as `watch_exceptions` is told where .NET runs."""
         self._connection.send(" ".join(["output", *as_words(texts)]))
 
+    def rest(self, duration_s: float) -> None:
+        """Let exceptions where they are thrown, and debug output, count no more for so long."""
+        self._connection.send(f"rest {duration_s * 1000:.0f}")
+
     def _set_throw_places(self, places: Mapping[int, int]) -> None:
         """Watch these and what else is wanted; debug output where the processor has room for it.
 

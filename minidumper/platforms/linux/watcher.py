@@ -157,6 +157,12 @@ class LinuxWatcher:
         self._output = texts
         self._guardian.watch_output(texts)
 
+    def rest(self, duration_s: float) -> None:
+        """Let exceptions where they are thrown, and debug output, count no more for so long."""
+        self._guardian.rest(duration_s)
+        if self._debugger:
+            self._debugger.rest(duration_s)
+
     def close(self) -> None:
         """Let the target go; it runs on.
 

@@ -54,6 +54,7 @@ class DebugWatcher:
         self._texts = TextFilter()
         self._output: TextFilter | None = None
         self._throws = self._shows = False
+        self._rests_until = 0.0
         self._asked: tuple[int, Rule | None] = (0, None)  # a thread, and the answer for it
         self._notifies = False
         self._images: dict[int, str] = {}
@@ -139,6 +140,10 @@ class DebugWatcher:
     def watch_output(self, texts: TextFilter) -> None:
         """Hold the process at debug output that matches."""
         self._output = texts
+
+    def rest(self, duration_s: float) -> None:
+        """Let exceptions where they are thrown, and debug output, count no more for so long."""
+        self._rests_until = time.monotonic() + duration_s
 
     def stop(self) -> None:
         """Hold the process; see `DebugLoop.stop`."""
@@ -254,15 +259,22 @@ class DebugWatcher:
         message = ""
         if self._shows or rule.verdict is Verdict.BY_TEXT:
             message = self._thrower.message(thrown)
-        if rule.verdict is Verdict.MATCHES or (
-            rule.verdict is Verdict.BY_TEXT
-            and self._texts.matches(f'{codes.MANAGED:08X}.{rule.name} ("{message}")')
+        if not self._rests and (
+            rule.verdict is Verdict.MATCHES
+            or (
+                rule.verdict is Verdict.BY_TEXT
+                and self._texts.matches(f'{codes.MANAGED:08X}.{rule.name} ("{message}")')
+            )
         ):
             kind = EventKind.EXCEPTION
             event = WatchEvent(kind, tid, tid, 0, thrown.address, 0, rule.name, message)
             self._hold_at(record, event)
         elif self._shows:
             self._tell(WatchEvent(EventKind.SEEN, tid, tid, type=rule.name, message=message))
+
+    @property
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rests_until
 
     @property
     def _is_news(self) -> bool:
@@ -315,7 +327,7 @@ class DebugWatcher:
         except MemoryFaultError:
             return DBG_CONTINUE
         text = data.decode(coding, "replace").split("\0")[0].rstrip()
-        if text and self._output and self._output.matches(text):
+        if text and not self._rests and self._output and self._output.matches(text):
             self._hold(WatchEvent(EventKind.OUTPUT, tid, tid, message=text))
         elif text:
             self._tell(WatchEvent(EventKind.SAID, tid, tid, message=text))
