@@ -185,6 +185,7 @@ def test_breakpoints() -> None:
     assert gate["state"] == "failed"
     assert "-e 1 as a debugger" in gate["evidence"]
     assert "--cap-add=PERFMON" in gate["fixes"]["docker"]
+    assert "perf_event" in gate["fixes"]["shell"]
     assert "breakpoints" not in verdict.closed()
 
 

@@ -11,6 +11,11 @@ from ..gates import Gate, gate
 from . import libc
 
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+_LEVEL = 2
+"""The highest at which everybody may watch processes of his own: perf_event_open(2)."""
+
+_BY_LEVEL = f"sudo minidumper …, or: sudo sysctl kernel.perf_event_paranoid={_LEVEL}"
+_BY_FILTER = "a seccomp filter forbids it (systemd: SystemCallFilter=perf_event_open allows it)"
 _DISMISSES_SINCE = (6, 10)  # from then on a program's 0 keeps the signal back, too
 
 
@@ -26,12 +31,14 @@ def breakpoint_gate() -> Gate:
         os.close(libc.open_breakpoint())
     except OSError as err:
         why = os.strerror(err.errno or 0)
+        level = _paranoid()
         text = (
-            f"perf_event_open(2) refuses hardware breakpoints ({why}, {_paranoid()}): "
+            f"perf_event_open(2) refuses hardware breakpoints ({why}; kernel.perf_event_paranoid: "
+            f"{'none' if level is None else level}): "
             "-e 1 as a debugger, 3 to 13 ms an exception"
         )
         fixes = {
-            "shell": "sudo minidumper …, or: sudo sysctl kernel.perf_event_paranoid=2",
+            "shell": _BY_LEVEL if level is None or level > _LEVEL else _BY_FILTER,
             "docker": "docker run --cap-add=PERFMON --cap-add=SYS_PTRACE …",
             "kubernetes": "securityContext: {capabilities: {add: [PERFMON, SYS_PTRACE]}}",
         }
@@ -62,8 +69,8 @@ def filter_gate() -> Gate:
     )
 
 
-def _paranoid() -> str:
+def _paranoid() -> int | None:
     try:
-        return f"kernel.perf_event_paranoid is {_PARANOID.read_text().strip()}"
+        return int(_PARANOID.read_text())
     except OSError:
-        return "this kernel has no kernel.perf_event_paranoid"
+        return None
