@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import platforms
-from ..errors import TargetNotFoundError, UsageError
+from ..errors import MiniDumperError, TargetNotFoundError, UsageError
 from ..outputs import Progress
 from ..plan import DumpMode
 from ..platforms.options import DumpOptions
@@ -155,28 +155,35 @@ class Monitor:
                 it runs on.
         """
         self._check()
-        taken = 0
+        failure: MiniDumperError | None = None
         with Finisher() as files:
-            with self._session() as session, _told_if_interrupted(session):
-                self._watcher = session.watcher
-                earliest = 0.0
-                while taken < self._count and not self._stopped and not session.ended:
-                    moment = session.wait(soon=files.busy)
-                    if moment is None:
-                        yield from files.reports()
-                        continue
-                    if time.monotonic() < earliest:
-                        session.go_on()
-                        continue
-                    files.begin(session.dump(moment))
-                    earliest = time.monotonic() + self._wants.interval_s
-                    taken += 1
-                if session.ended:
-                    name = self._process or session.target.name
-                    _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
-            if files.busy:
-                files.wait()
+            try:
+                with self._session() as session, _told_if_interrupted(session):
+                    yield from self._watch(session, files)
+            except MiniDumperError as err:
+                failure = err
+            files.wait()  # also for the dump before one that failed
             yield from files.reports()
+        if failure:
+            raise failure
+
+    def _watch(self, session: Session, files: Finisher) -> Iterator[CaptureReport]:
+        """The reports of dumps whose files are whole before all were taken."""
+        self._watcher = session.watcher
+        earliest = 0.0
+        taken = 0
+        while taken < self._count and not self._stopped and not session.ended:
+            moment = session.wait(soon=files.busy)
+            if moment and time.monotonic() < earliest:
+                session.go_on()
+            elif moment:
+                files.begin(session.dump(moment))
+                earliest = time.monotonic() + self._wants.interval_s
+                taken += 1
+            yield from files.reports()
+        if session.ended:
+            name = self._process or session.target.name
+            _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
 
     async def __aiter__(self) -> AsyncIterator[CaptureReport]:
         """The same in an event loop, which goes on meanwhile."""

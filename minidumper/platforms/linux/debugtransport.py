@@ -76,9 +76,12 @@ def rescue(pid: int) -> int:
         CaptureError: the runtime does not listen, or speaks otherwise.
     """
     for found in range(_ROUNDS):
-        with _Session(pid) as session:
-            if not session.free():
-                return found
+        try:
+            with _Session(pid) as session:
+                if not session.free():
+                    return found
+        except BrokenPipeError:  # it ends just now
+            return found
         time.sleep(_AGAIN_S)
     raise CaptureError(f"process {pid} stops again and again", stage="rescue")
 
