@@ -170,15 +170,13 @@ class Monitor:
     def _watch(self, session: Session, files: Finisher) -> Iterator[CaptureReport]:
         """The reports of dumps whose files are whole before all were taken."""
         self._watcher = session.watcher
-        earliest = 0.0
         taken = 0
         while taken < self._count and not self._stopped and not session.ended:
             moment = session.wait(soon=files.busy)
-            if moment and time.monotonic() < earliest:
+            if moment and time.monotonic() < session.rests_until:
                 session.go_on()
             elif moment:
                 files.begin(session.dump(moment))
-                earliest = time.monotonic() + self._wants.interval_s
                 taken += 1
             yield from files.reports()
         if session.ended:

@@ -12,18 +12,13 @@ from typing import Self, TypeVar
 from .. import platforms
 from ..capture import Capture, Taken
 from ..clr.host import find_host
-from ..clr.runtime import find_runtime
 from ..errors import BridgeError
 from ..naming import output_paths
 from ..outputs import Outputs
-from ..planning import LATE_SITE, RAISE_SITE, Planner
+from ..planning import Planner
 from ..report import Moment
 from ..target import LiveTarget
 from ..watching import (
-    EVERY_THROW,
-    RANGE_CHECK,
-    RETHROW,
-    THROW,
     EventKind,
     LaunchedProcess,
     Verdict,
@@ -31,7 +26,7 @@ from ..watching import (
     Watcher,
     WatchEvent,
 )
-from .conditions import FIRST_CHANCE, ExceptionCondition
+from .conditions import FIRST_CHANCE
 from .ending import EndWatcher
 from .exceptions import (
     NEVER_THROWN,
@@ -42,36 +37,14 @@ from .exceptions import (
     describe_type,
     undescribed,
 )
+from .sites import RUNTIME_POLL_S, RUNTIME_WAIT_S, ThrowSites
 from .wants import DumpSettings, Wants
 
 _LOG = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
-_SITES = {
-    LATE_SITE: EVERY_THROW,
-    RAISE_SITE: EVERY_THROW,
-    "CORINFO_HELP_THROW": THROW,
-    "CORINFO_HELP_RETHROW": RETHROW,
-    "CORINFO_HELP_RNGCHKFAIL": RANGE_CHECK,
-}
-_UNSEEN = (
-    "exceptions that this runtime's native code throws are not seen: failed casts, missing methods "
-    "and libraries, type initializers"
-)
-_UNSEEN_YET = (
-    "failed casts, missing methods and libraries, and exceptions of type initializers are seen "
-    "once any other exception was thrown in the process"
-)
-_SITES_POLL_S = 1.0
-_SITES_SOON_S = 0.01  # after the first exception, which makes that site
-
 _MEMORY_POLL_S = 0.25
 _FILES_POLL_S = 0.1
-_RUNTIME_POLL_S = 0.005  # a runtime takes some 30 ms from its mapping to the first managed code
-_CORE_LIBRARY = "/System.Private.CoreLib.dll"  # mapped when the runtime is about to be ready
-_CORE_LIBRARY_WAIT_S = 1.0  # it is no file of its own in a bundle
-_RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
-_RUNTIME_WAIT_S = 10.0  # a program that has none by then is asked less often
 
 _TOLD: Mapping[EventKind, Callable[[WatchEvent], str]] = {
     EventKind.SEEN: lambda e: (
@@ -102,16 +75,14 @@ class Session:
             TargetError, ClrError, CaptureError: it cannot be watched or dumped.
         """
         self.ended = False
+        self.rests_until = 0.0
+        """No dump before (time.monotonic)."""
         self._wants = wants
         self._settings = settings
         self._capture: Capture | None = None
         self._held = False
         self._given: list[str] = []
         self._modules: dict[str, int] = {}
-        self._rethrow = 0
-        self._look_next = 0.0
-        self._look_often_until = 0.0
-        self._sites_final = False
         self._began = time.monotonic()
         with ExitStack() as stack:
             self.target: LiveTarget = platforms.open_target(pid)
@@ -120,10 +91,10 @@ class Session:
             stack.callback(self._close_capture)
             self.watcher = self._watch(launched)
             stack.callback(self.watcher.close)
-            self._awaits_runtime = wants.throws and self.watcher.needs_places
+            self._sites = self._new_sites()
             self._awaits_exit = wants.exits
             if launched:  # else while all is got ready nothing shall be held
-                self._say_what_counts()
+                self._sites.begin()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -143,9 +114,9 @@ class Session:
         capture.planner.falls_back = self._settings.falls_back
         self.check_outputs()
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
-        self._say_what_counts()
-        if self._awaits_runtime:
-            self._watch_exceptions(capture.planner)
+        self._sites.begin()
+        if self._sites.awaits_runtime:
+            self._sites.watch(capture.planner)
 
     def check_outputs(self) -> None:
         """Find what would keep a dump from being written, before its moment comes.
@@ -178,10 +149,7 @@ class Session:
             return self._judge(event)
         if self._awaits_exit:
             self._awaits_exit = not self.watcher.watch_exit()
-        if self._awaits_runtime:
-            self._look_for_runtime()
-        elif self._looks_for_sites:
-            self._look_for_sites()
+        self._sites.look(lambda: self._ask(lambda planner: planner.late_throw_site()))
         if self._wants.shows and not self.watcher.tells_modules:
             self._show_modules()
         if self._wants.memory.is_set:
@@ -210,6 +178,7 @@ class Session:
                 moment=moment,
             )
         finally:
+            self.rests_until = time.monotonic() + self._wants.interval_s
             self.watcher.rest(self._wants.interval_s)
             self.go_on()
 
@@ -267,17 +236,15 @@ class Session:
             self._capture = None
 
     def _poll_s(self) -> float | None:
-        if self._awaits_runtime or self._awaits_exit:
-            recent = time.monotonic() - self._began < _RUNTIME_WAIT_S
-            return _RUNTIME_POLL_S if recent else _MEMORY_POLL_S
-        if self._looks_for_sites:
-            return max(0.0, self._look_next - time.monotonic())
-        polls = self._wants.memory.is_set or self._wants.shows
-        return _MEMORY_POLL_S if polls else None
+        polls = [self._sites.poll_s]
+        if self._awaits_exit and time.monotonic() - self._began < RUNTIME_WAIT_S:
+            polls.append(RUNTIME_POLL_S)
+        if self._awaits_exit or self._wants.memory.is_set or self._wants.shows:
+            polls.append(_MEMORY_POLL_S)
+        return min((poll for poll in polls if poll is not None), default=None)
 
-    @property
-    def _looks_for_sites(self) -> bool:
-        return self._wants.throws and self.watcher.needs_places and not self._sites_final
+    def _new_sites(self) -> ThrowSites:
+        return ThrowSites(self.target, self.watcher, self._wants, self._settings)
 
     def _judge(self, event: WatchEvent) -> Moment | None:
         """What an event means; the thread is held where it is a moment."""
@@ -331,8 +298,7 @@ class Session:
 
     def _add_rule(self, event: WatchEvent) -> None:
         found = self._ask(lambda planner: describe_type(planner, event))
-        self._look_next = 0.0
-        self._look_often_until = time.monotonic() + _SITES_POLL_S
+        self._sites.look_soon()
         condition = self._wants.exceptions
         verdict = Verdict.DISMISSED
         if condition is not None and self._wants.first_chance:
@@ -370,78 +336,6 @@ class Session:
             self._show(f"unloaded {path}")
         self._modules = modules
 
-    def _say_what_counts(self) -> None:
-        """For watchers that need no places for it."""
-        if self._wants.output:
-            self.watcher.watch_output(self._wants.output)
-        if self._wants.throws and not self.watcher.needs_places:
-            self._set_places({})
-
-    def _look_for_runtime(self) -> None:
-        """Of a program that has just begun: watch it as soon as its runtime can be read."""
-        early = time.monotonic() - self._began < _CORE_LIBRARY_WAIT_S
-        if early and not any(r.path.endswith(_CORE_LIBRARY) for r in self.target.regions()):
-            return
-        if find_runtime(self.target) is None:
-            return
-        with ExitStack() as stack:
-            planner: Planner | None = None
-            while self._awaits_runtime:
-                with self.target.stopped():
-                    try:
-                        if planner is None:
-                            planner = stack.enter_context(self._early_planner())
-                        else:
-                            planner.open_again()
-                        self._watch_exceptions(planner)
-                    except BridgeError as err:
-                        if time.monotonic() - self._began > _RUNTIME_WAIT_S:
-                            raise
-                        if planner and err.exit_status is not None:  # the DAC crashed
-                            planner.close()
-                            planner = None
-                time.sleep(_RUNTIME_STEP_S)
-
-    def _early_planner(self) -> Planner:
-        """One with a worker of its own: what ClrMD sees now of the runtime will soon be wrong."""
-        return Planner(
-            self.target,
-            self._settings.modes,
-            dac=self._settings.dac,
-            root=self.target.root,
-            user=self.target.user,
-            describes=True,
-        )
-
-    def _watch_exceptions(self, planner: Planner) -> None:
-        sites = planner.throw_sites()
-        self._sites_final = not sites.keys().isdisjoint((LATE_SITE, RAISE_SITE))
-        self._rethrow = sites.get("CORINFO_HELP_RETHROW", 0)
-        places = {_SITES[name]: address for name, address in sites.items()}
-        self._set_places(places)
-        if self.watcher.needs_places and not self._sites_final:
-            _LOG.info(_UNSEEN if RANGE_CHECK in places else _UNSEEN_YET)
-        self._awaits_runtime = False
-
-    def _set_places(self, places: Mapping[int, int]) -> None:
-        condition = self._wants.exceptions or ExceptionCondition()
-        self.watcher.watch_exceptions(
-            places,
-            show_all=self._wants.shows,
-            texts=condition.texts,
-        )
-
-    def _look_for_sites(self) -> None:
-        """Watch where the runtime's own exceptions pass, too, once there has been a first one."""
-        now = time.monotonic()
-        if now < self._look_next:
-            return
-        self._look_next = now + (_SITES_SOON_S if now < self._look_often_until else _SITES_POLL_S)
-        site = self._ask(lambda planner: planner.late_throw_site())
-        if site:
-            self._set_places({EVERY_THROW: site, RETHROW: self._rethrow})
-            self._sites_final = True
-
     def _reopen(self) -> None:
         """Another program took the place of the one before: its memory is another."""
         self._close_capture()
@@ -450,7 +344,7 @@ class Session:
         self.target = platforms.open_target(pid)
         platforms.configure(self.target, self._settings.options)
         self.watcher.follow(self.target)
-        self._awaits_runtime = self._wants.throws
+        self._sites = self._new_sites()
         self._awaits_exit = self._wants.exits
         self._began = time.monotonic()
         _LOG.info("process %d runs %s now", pid, self.target.name)
