@@ -107,8 +107,8 @@ def _explained(
         return
     wanted = client.collect(dump.threads()).ranges
     starts = [item.start for item in wanted]
-    modules = dump.modules()
-    bases = [module.base for module in modules]
+    images = dump.images()
+    bases = [image.base for image in images]
     for address, size, command in reads:
         index = bisect_right(starts, address) - 1
         reason = ""
@@ -116,8 +116,8 @@ def _explained(
             reason = " ".join(flag.name or "" for flag in wanted[index].reasons)
         else:
             at = bisect_right(bases, address) - 1
-            if at >= 0 and address < modules[at].end:
-                reason = modules[at].path
+            if at >= 0 and address < images[at].end:
+                reason = images[at].path
         yield MissingBytes(address, size, command, reason)
 
 

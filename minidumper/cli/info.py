@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,14 +107,8 @@ def _metadata(runtime: RuntimeRow) -> str:
 
 
 def _threads(info: DumpInfo) -> Iterator[tuple[str, str]]:
-    modules = sorted(info.modules, key=lambda module: module.base)
-    starts = [module.base for module in modules]
     for thread in info.threads:
-        at = bisect.bisect_right(starts, thread.ip) - 1
-        where = f"0x{thread.ip:x}" if thread.ip else ""
-        if at >= 0 and thread.ip < modules[at].end:
-            name = modules[at].path.replace("\\", "/").rpartition("/")[2]
-            where = f"{name}+0x{thread.ip - modules[at].base:x}"
+        where = thread.place or (f"0x{thread.ip:x}" if thread.ip else "")
         yield str(thread.tid), f"{where}  {thread.name}".strip()
 
 

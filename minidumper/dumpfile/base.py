@@ -97,6 +97,10 @@ class DumpFile(abc.ABC):
     def modules(self) -> Sequence[ModuleInfo]:
         """Mapped images, each path once, sorted by base."""
 
+    def images(self) -> Sequence[ModuleInfo]:
+        """All mapped images, sorted by base: a path can have several."""
+        return self.modules()
+
     @abc.abstractmethod
     def image(self, plan: DumpPlan, *, runtime_base: int) -> FileImage:
         """Lay out a dump that holds less of the same memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from ..errors import MemoryFaultError
 from ..formats.context import amd64_context, user_regs
@@ -14,10 +15,12 @@ from ..formats.elfcore import (
     protection_of,
     read_core,
 )
+from ..formats.elfimage import read_image
 from ..formats.elfnotes import NT_FPREGSET, NT_PRSTATUS, CoreThread, MappedFile
+from ..formats.peimage import read_pe
 from ..images.core import CoreImage, diagnostics
 from ..plan import DumpPlan
-from ..ranges import PAGE_SIZE, MemoryRange
+from ..ranges import PAGE_SIZE, MemoryRange, page_ceil
 from ..target import ModuleInfo, ThreadInfo, VmRegion
 from .base import DumpBytes, DumpFile
 
@@ -76,14 +79,38 @@ class CoreFile(DumpFile):
         return [_thread_info(thread) for thread in self._notes.threads]
 
     def modules(self) -> Sequence[ModuleInfo]:
-        """Files mapped from their first byte, each path once, sorted by base."""
+        """The first image of each path, sorted by base."""
         found: dict[str, ModuleInfo] = {}
-        for start, end, offset, path in sorted(self._notes.files):
-            if path in found:
-                found[path] = found[path]._replace(end=max(end, found[path].end))
-            elif offset == 0:
-                found[path] = ModuleInfo(path, start, end)
+        for image in self.images():
+            found.setdefault(image.path, image)
         return list(found.values())
+
+    def images(self) -> Sequence[ModuleInfo]:
+        """Files mapped from their first byte, sorted by base.
+
+        .NET maps a .dll as a file, too, far from its image: what lies between is no part of either.
+        """
+        found: list[ModuleInfo] = []
+        newest: dict[str, tuple[int, int]] = {}  # of each path: its index, and where it may end
+        for start, end, offset, path in sorted(self._notes.files):
+            index, limit = newest.get(path, (0, 0))
+            if start < limit or (offset and path in newest and start <= found[index].end):
+                found[index] = found[index]._replace(end=max(end, found[index].end))
+            elif offset == 0:
+                newest[path] = len(found), self._image_end(start, end)
+                found.append(ModuleInfo(path, start, end))
+        return found
+
+    def _image_end(self, start: int, end: int) -> int:
+        """Where the image ends by its headers, of which `end` is the first mapping's."""
+        with suppress(MemoryFaultError):
+            pe = read_pe(self.memory.read, start)
+            if pe:  # as a file it is mapped in one piece, of an image the headers come first
+                return start + pe.size if end <= page_ceil(start + pe.headers_size) else end
+            elf = read_image(self.memory.read, start)
+            if elf:
+                return elf.span.end
+        return end
 
     def modified_pages(self, region: VmRegion) -> Sequence[MemoryRange]:
         """The region, where it can be written: a core does not tell which pages were."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from io import BufferedReader
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,12 +17,15 @@ from ..errors import DumpFormatError, MemoryFaultError
 from ..formats.elfimage import build_id, read_image
 from ..formats.minidump import MAGIC
 from ..formats.peimage import read_pe
+from ..ranges import Reason, ReasonedRange
 from ..target import ModuleInfo
 from . import core, windows
 from .records import DumpInfo, ModuleRow, RuntimeRow, ThreadRow
 from .runtime import look
 
 __all__ = ["DumpInfo", "RuntimeRow", "dump_info"]
+
+_Span = tuple[int, int, str]  # start, end, what it is
 
 
 def dump_info(path: str | os.PathLike[str], dac: Sequence[Path] = ()) -> DumpInfo:
@@ -44,7 +49,7 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
     told = windows.particulars(file) if is_minidump else core.particulars(dump, file)
     own = dump.note or {}
     blocks = dump.memory_source().table
-    runtime, assemblies = look(dump, dac)
+    found = look(dump, dac)
     return DumpInfo(
         path=dump.path,
         size=stat.st_size,
@@ -59,8 +64,8 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         pid=dump.pid,
         name=dump.name,
         arguments=dump.process.args.strip() if dump.process else "",
-        threads=[ThreadRow(t.tid, t.ip, t.sp, t.name) for t in dump.threads()],
-        modules=_modules(dump, assemblies),
+        threads=list(_threads(dump, found.ranges)),
+        modules=_modules(dump, found.assemblies),
         stopped_by=_own_moment(own) or told.stopped_by,
         contents=told.contents,
         memory_blocks=len(blocks),
@@ -68,8 +73,32 @@ def _info(dump: DumpFile, file: BinaryIO, dac: Sequence[Path]) -> DumpInfo:
         warnings=_own_warnings(own),
         facts=_own_facts(own),
         comment=told.comment or _text(own.get("comment")),
-        runtime=runtime,
+        runtime=found.runtime,
     )
+
+
+def _threads(dump: DumpFile, ranges: Sequence[ReasonedRange]) -> Iterator[ThreadRow]:
+    """The threads; `ranges` tell which code the runtime made, sorted."""
+    images = [(image.base, image.end, image.path) for image in dump.images()]
+    made = [
+        (item.start, item.end, "JIT code" if item.reasons & Reason.JIT_CODE else "a stub")
+        for item in ranges
+        if item.reasons & (Reason.JIT_CODE | Reason.STUBS)
+    ]
+    for thread in dump.threads():
+        place = ""
+        if image := _span_at(images, thread.ip):
+            base, _, path = image
+            name = path.replace("\\", "/").rpartition("/")[2]
+            place = f"{name}+0x{thread.ip - base:x}"
+        elif code := _span_at(made, thread.ip):
+            place = f"{code[2]} at 0x{thread.ip:x}"
+        yield ThreadRow(thread.tid, thread.ip, thread.sp, thread.name, place)
+
+
+def _span_at(spans: Sequence[_Span], address: int) -> _Span | None:
+    at = bisect_right(spans, address, key=itemgetter(0)) - 1
+    return spans[at] if at >= 0 and address < spans[at][1] else None
 
 
 def _modules(dump: DumpFile, assemblies: Sequence[Assembly]) -> list[ModuleRow]:

@@ -36,12 +36,13 @@ class ModuleRow(NamedTuple):
 
 
 class ThreadRow(NamedTuple):
-    """A thread and where it stood."""
+    """A thread and where it stood; `place` tells in words what is there, "" where nobody knows."""
 
     tid: int
     ip: int
     sp: int
     name: str = ""
+    place: str = ""
 
 
 class Content(NamedTuple):

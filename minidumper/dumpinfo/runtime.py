@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ..clr.answers import Assembly
 from ..clr.client import ClrClient
@@ -26,14 +27,19 @@ _DAC_TABLE = "g_dacTable"
 """DACCESS_TABLE_SYMBOL, src/coreclr/inc/daccess.h."""
 
 
-def look(dump: DumpFile, search: Sequence[Path]) -> tuple[RuntimeRow | None, list[Assembly]]:
-    """The runtime, None where there is none, and its assemblies where there is a DAC.
+class Look(NamedTuple):
+    """The runtime, None where there is none, and what its DAC tells, where there is one."""
 
-    `search` are files and folders that may have the DAC.
-    """
+    runtime: RuntimeRow | None = None
+    assemblies: Sequence[Assembly] = ()
+    ranges: Sequence[ReasonedRange] = ()
+
+
+def look(dump: DumpFile, search: Sequence[Path]) -> Look:
+    """What there is of a runtime; `search` are files and folders that may have its DAC."""
     runtime = find_runtime(dump)
     if runtime is None:
-        return None, []
+        return Look()
     row = RuntimeRow(runtime.kind.value, runtime.version, runtime.path, runtime.build_id)
     try:
         with find_dac(runtime, search) as dac:
@@ -42,9 +48,9 @@ def look(dump: DumpFile, search: Sequence[Path]) -> tuple[RuntimeRow | None, lis
                 found = client.collect(dump.threads())
                 assemblies = client.assemblies()
     except (DacNotFoundError, DacUntrustedError, NoClrInTargetError) as err:
-        return row._replace(dac_missing=str(err), dac_hint=err.hint), []
+        return Look(row._replace(dac_missing=str(err), dac_hint=err.hint))
     except ClrError as err:
-        return row._replace(unreadable=_why_not(dump, runtime) or str(err)), []
+        return Look(row._replace(unreadable=_why_not(dump, runtime) or str(err)))
     wanted = found.ranges
     held = clip(wanted, [MemoryRange(r.start, r.end) for r in dump.regions()])
     row = row._replace(
@@ -54,7 +60,7 @@ def look(dump: DumpFile, search: Sequence[Path]) -> tuple[RuntimeRow | None, lis
         metadata=_size(wanted, Reason.METADATA),
         metadata_held=_size(held, Reason.METADATA),
     )
-    return row, assemblies
+    return Look(row, assemblies, wanted)
 
 
 def _why_not(dump: DumpFile, runtime: Runtime) -> str:

@@ -14,6 +14,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from minidumper import Monitor, planning
+from minidumper.dumpinfo import dump_info
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
 from minidumper.verification import verify
@@ -119,20 +120,24 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
 
 def test_what_native_code_throws_is_held_at_a_precode(tmp_path: Path) -> None:
     """Which leads to the method that throws, and is none: the dump lacks nothing."""
-    type_ = "System.InvalidCastException"
+    words = ("-mh", "--json", "-e", 1, "-f", f"*{RARE}*", "-f", "*InvalidCast*", "-n", 2)
     with running("Faults") as app:
-        with started("-mh", "--json", "-e", 1, "--type", type_, app.pid, cwd=tmp_path) as own:
+        with started(*words, app.pid, cwd=tmp_path) as own:
             await_line(own, "waiting in process")
+            assert app.ask("caught rare") == "RareException"
             while own.poll() is None:  # one thrown before that place is watched is not seen
                 assert app.ask("caught cast") == "InvalidCastException"
-            (report,) = reports(own)
+            found = reports(own)
         assert_well(app)
-    stacks = sections(report, "10.0.14", "stacks")["stacks"]
-    methods = [
-        line for line in frames(stacks, report["exception"]["tid"]) if "ManagedMethod" in line
-    ]
-    assert "CastHelpers" in methods[0]
-    assert verify(report["path"]).problems == ()
+    for report, method, place in zip(
+        found, ("<Caught>", "CastHelpers"), ("JIT code", "a stub"), strict=True
+    ):
+        tid = report["exception"]["tid"]
+        lines = frames(sections(report, "10.0.14", "stacks")["stacks"], tid)
+        assert method in next(line for line in lines if "ManagedMethod" in line)
+        (thread,) = [row for row in dump_info(report["path"]).threads if row.tid == tid]
+        assert thread.place == f"{place} at 0x{thread.ip:x}"
+        assert verify(report["path"]).problems == ()
 
 
 def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:

@@ -35,6 +35,7 @@ from minidumper.formats.minidump import (
     Thread,
 )
 from minidumper.formats.minidump_writer import layout as minidump_layout
+from tests.support.pe import headers
 
 RECORD = 0x7000_0010
 NOTES_AT = EHDR.size + 3 * PHDR.size
@@ -88,6 +89,38 @@ def test_our_own_dump_tells_how_it_was_made(tmp_path: Path) -> None:
     assert "warning     threads: thread 7 ended" in lines(info)
 
 
+def test_a_thread_stands_in_what_is_mapped_there(tmp_path: Path) -> None:
+    """.NET maps a .dll as a file and as an image: what it made between them is neither's."""
+    mapped = [
+        *((0x40_0000, 0x40_2000, 0), (0x7000_0000, 0x7000_1000, 0)),  # the file; the headers of
+        *((0x7000_1000, 0x7000_3000, 0), (0x7000_5000, 0x7000_6000, 0x1000)),  # the image
+    ]
+    places = {
+        0x40_1000: "a.dll+0x1000",
+        0x50_0000: "",
+        0x7000_2000: "a.dll+0x2000",
+        0x7000_4000: "a.dll+0x4000",
+        0x7000_6000: "",
+    }
+    notes = CoreNotes(
+        process=ProcessInfo(100),
+        files=tuple(MappedFile(*row, "/app/a.dll") for row in mapped),
+        threads=tuple(
+            CoreThread(tid, {NT_PRSTATUS: struct.pack("<128xQ80x", ip), NT_FPREGSET: bytes(512)})
+            for tid, ip in enumerate(places, 100)
+        ),
+    )
+    plan = layout(notes, [(0x40_0000, 0x40_1000, 4), (0x7000_0000, 0x7000_1000, 4)])
+    data = bytearray(plan.header.ljust(plan.file_size, b"\0"))
+    for segment in plan.segments:
+        data[segment.offset : segment.offset + 0x1000] = headers()
+    (tmp_path / "a.dmp").write_bytes(data)
+    info = dump_info(tmp_path / "a.dmp")
+    assert {row.ip: row.place for row in info.threads} == places
+    assert [(row.base, row.end) for row in info.modules] == [(0x40_0000, 0x40_2000)]
+    assert "100  a.dll+0x1000\n   101  0x500000\n" in lines(info)
+
+
 def test_the_page_of_createdump_names_it_and_the_exception(tmp_path: Path) -> None:
     info = dump_info(core(tmp_path / "a.dmp"))
     assert info.writer == "createdump"
@@ -111,7 +144,7 @@ def test_json_has_every_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = core(tmp_path / "a.dmp", own=OWN)
     assert main.run(["info", "--json", str(path)]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["threads"] == [{"tid": 100, "ip": 0, "sp": 0, "name": ""}]
+    assert told["threads"] == [{"tid": 100, "ip": 0, "sp": 0, "name": "", "place": ""}]
     assert told["modules"][0]["path"] == "/lib/a.so"
     assert told["runtime"] is None
 
