@@ -12,6 +12,9 @@ from typing import NamedTuple, Protocol
 
 from .target import LiveTarget
 
+MANAGED_CODE = "E0434352"
+"""What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
+
 
 class EventKind(enum.Enum):
     """What happened in the target; a thread is held at the first five until `resume()`."""
@@ -33,7 +36,7 @@ class EventKind(enum.Enum):
     GONE = "gone"
     """A thread has ended."""
     SEEN = "seen"
-    """A managed exception that does not count."""
+    """An exception that does not count; `type` has its code, `inner` those inside it."""
     SAID = "said"
     """Debug output that does not count."""
     LOADED = "loaded"
@@ -62,6 +65,8 @@ class WatchEvent:
     method_table: int = 0
     type: str = ""
     message: str = ""
+    inner: Sequence[tuple[str, str]] = ()
+    """Types and messages."""
 
 
 class Watched(NamedTuple):
@@ -85,6 +90,18 @@ class Verdict(enum.IntEnum):
     DISMISSED = 0
     MATCHES = 1
     BY_TEXT = 2
+
+
+class Rule(NamedTuple):
+    """What the exceptions of a type mean; offsets are bytes in an object, 0 where not known."""
+
+    method_table: int
+    name: str
+    message_offset: int = 0
+    inner_offset: int = 0
+    slot: int = 0
+    """Address at which the thread that was asked for keeps the handle of what it threw last."""
+    verdict: Verdict = Verdict.DISMISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +189,8 @@ class Watcher(Protocol):
         """
         ...
 
-    def add_rule(
-        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
-    ) -> None:
-        """Say what the exceptions of a type mean, and let those that wait for it go on.
-
-        `message_offset` is in bytes, from the object to the pointer to its message. `slot` is the
-        address at which the thread that was asked for keeps the handle of what it threw last.
-        """
+    def add_rule(self, rule: Rule) -> None:
+        """Say what the exceptions of a type mean, and let those that wait for it go on."""
         ...
 
     def watch_output(self, texts: TextFilter) -> None:

@@ -85,7 +85,8 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
         json.WriteNumber("method_table", exception.Type.MethodTable);
         json.WriteString("message", exception.Message ?? "");
         json.WriteNumber("hresult", exception.HResult);
-        json.WriteNumber("message_offset", nint.Size + exception.Type.GetFieldByName("_message")?.Offset ?? 0);
+        json.WriteNumber("message_offset", OffsetOf("_message", exception.Type));
+        json.WriteNumber("inner_offset", OffsetOf("_innerException", exception.Type));
         json.WriteStartArray("types");
         int depth = 0;
         for (ClrType? type = exception.Type; type is not null && depth < MaxInner; type = type.BaseType, depth++)
@@ -103,6 +104,9 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
 
         json.WriteEndArray();
     }
+
+    /// <summary>Bytes from an object to one of its fields; 0 where it has none of that name.</summary>
+    private static int OffsetOf(string field, ClrType type) => nint.Size + type.GetFieldByName(field)?.Offset ?? 0;
 
     private ulong EntryPoint(ClrType type, string methodName)
     {

@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Globalization;
 using System.Linq;
 
 namespace MiniDumper.Guardian;
@@ -9,31 +8,18 @@ namespace MiniDumper.Guardian;
 /// First chance exceptions: hardware breakpoints where the runtime throws, and which of the hits count.
 /// A hit costs a look at the object's method table; what that means, the parent tells once.
 /// </summary>
-internal sealed unsafe class Exceptions(Channel channel) : IDisposable
+internal sealed unsafe class Exceptions : IDisposable
 {
-    /// <summary>What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h.</summary>
-    internal const string Code = "E0434352";
-
-    internal const int MaxMessage = 4096; // characters that are looked at
-
-    private readonly Dictionary<ulong, Rule> _rules = [];
-    private readonly List<(ulong MethodTable, Tracee Tracee)> _waiting = [];
-    private TextFilter _texts = new([]);
-    private bool _showsAll;
+    private readonly Channel _channel;
+    private readonly Rules _rules;
+    private readonly List<(string MethodTable, Tracee Tracee)> _waiting = [];
+    private int _pid;
     private int _filterErrno = -1; // not tried
 
-    internal enum Verdict
+    public Exceptions(Channel channel)
     {
-        Dismissed,
-        Matches,
-        ByText,
-    }
-
-    /// <param name="MessageOffset">Bytes from an exception object to the pointer to its message.</param>
-    internal readonly record struct Rule(Verdict Verdict, int MessageOffset, string Name)
-    {
-        public bool Counts(TextFilter texts, string message) =>
-            Verdict == Verdict.Matches || (Verdict == Verdict.ByText && texts.Counts($"{Code}.{Name} (\"{message}\")"));
+        _channel = channel;
+        _rules = new Rules((address, buffer, size) => Libc.ReadMemory(_pid, address, buffer, size));
     }
 
     /// <summary>What stops threads where they throw.</summary>
@@ -42,27 +28,24 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
     /// <summary>How many exceptions were thrown.</summary>
     public long Seen { get; private set; }
 
-    /// <param name="showsAll">Whether exceptions that do not count are told of, too.</param>
-    /// <param name="patterns">+ or - and a text in hexadecimal digits: what has to, and what must not match.</param>
+    /// <param name="words">See <see cref="Rules.SetFilter"/>.</param>
     /// <returns>The errno of what keeps types from being dismissed in the kernel, or 0.</returns>
-    public int SetFilter(bool showsAll, IEnumerable<string> patterns)
+    public int SetFilter(string[] words)
     {
-        _showsAll = showsAll;
-        _texts = new TextFilter(patterns);
+        _rules.SetFilter(words);
         if (_filterErrno < 0)
             _filterErrno = Breakpoints.Filter.Open();
         return _filterErrno;
     }
 
     /// <summary>Learns what a method table means; the threads that waited for it.</summary>
-    public List<Tracee> AddRule(string methodTable, Verdict verdict, int messageOffset, string name)
+    /// <param name="words">See <see cref="Rules.Add"/>.</param>
+    public List<Tracee> AddRule(string[] words)
     {
-        ulong key = Address(methodTable);
-        _rules[key] = new Rule(verdict, messageOffset, Channel.Text(name));
-        if (verdict == Verdict.Dismissed && !_showsAll)
-            Breakpoints.Filter.Ignore(key);
-        List<Tracee> ready = [.. _waiting.Where(each => each.MethodTable == key).Select(each => each.Tracee)];
-        _waiting.RemoveAll(each => each.MethodTable == key);
+        if (_rules.Add(words))
+            Breakpoints.Filter.Ignore(Rules.Address(words[0]));
+        List<Tracee> ready = [.. _waiting.Where(each => each.MethodTable == words[0]).Select(each => each.Tracee)];
+        _waiting.RemoveAll(each => each.MethodTable == words[0]);
         foreach (Tracee tracee in ready)
         {
             tracee.Parked = false;
@@ -72,12 +55,13 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         return ready;
     }
 
-    /// <summary>The event to report where an exception counts; null where it does not, or its type is asked for.</summary>
+    /// <summary>The event to report where an exception counts; null where it does not, or a type is asked for.</summary>
     public string? Judge(int pid, Tracee tracee, int kind)
     {
+        _pid = pid;
         Seen++;
         if (kind == Breakpoints.RethrowKind) // which one, the thread itself knows: the parent asks
-            return Rest.IsOn && !_showsAll ? null : $"exception {tracee.Tid} 0 {kind} - -";
+            return Rest.IsOn && !_rules.ShowsAll ? null : $"exception {tracee.Tid} 0 {kind} - -";
         ulong thrown = Libc.Register(tracee.Tid, Libc.Rdi);
         if (kind == Breakpoints.AllKind && tracee.Thrown == thrown)
         {
@@ -87,68 +71,57 @@ internal sealed unsafe class Exceptions(Channel channel) : IDisposable
         }
 
         tracee.Thrown = kind == Breakpoints.ThrowKind ? thrown : 0;
-        return TryRead(pid, thrown, out ulong methodTable) ? Judge(pid, tracee, thrown, methodTable, kind) : null; // throw null
+        ulong methodTable;
+        return Libc.ReadMemory(pid, thrown, &methodTable, sizeof(ulong)) ? Judge(tracee, thrown, methodTable, kind) : null; // throw null
     }
 
     /// <summary>The same for an exception that is yet to be made: the signal of the fault, or the kind of the place stands for its type.</summary>
-    public string? JudgeUnmade(int pid, Tracee tracee, int kind)
+    public string? JudgeUnmade(Tracee tracee, int kind)
     {
         Seen++;
         int key = kind == Breakpoints.FaultKind ? tracee.Signal : kind;
-        return Judge(pid, tracee, thrown: 0, methodTable: (ulong)key, kind);
+        return Judge(tracee, thrown: 0, methodTable: (ulong)key, kind);
     }
 
-    private string? Judge(int pid, Tracee tracee, ulong thrown, ulong methodTable, int kind)
+    private string? Judge(Tracee tracee, ulong thrown, ulong methodTable, int kind)
     {
-        if (!_rules.TryGetValue(methodTable, out Rule rule))
+        switch (_rules.Judge(thrown, methodTable, out string facts))
         {
-            tracee.Parked = true;
-            if (_waiting.TrueForAll(each => each.MethodTable != methodTable))
-                channel.Write($"type {tracee.Tid} {methodTable:x} {thrown:x}");
-            _waiting.Add((methodTable, tracee));
-            return null;
+            case Rules.Finding.Counts:
+                return $"exception {tracee.Tid} {thrown:x} {kind} {facts}";
+            case Rules.Finding.Shown:
+                _channel.Write($"seen {tracee.Tid} {facts}");
+                break;
+            case Rules.Finding.Unknown:
+                Await(tracee, facts);
+                break;
         }
 
-        bool readsText = _showsAll || rule.Verdict != Verdict.Dismissed;
-        string message = readsText && thrown != 0 ? Message(pid, thrown + (ulong)rule.MessageOffset) : "";
-        string facts = readsText ? $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}" : "";
-        if (!Rest.IsOn && rule.Counts(_texts, message))
-            return $"exception {tracee.Tid} {thrown:x} {kind} {facts}";
-        if (_showsAll)
-            channel.Write($"seen {tracee.Tid} {facts}");
         return null;
+    }
+
+    /// <summary>Parks a thread until a type is known, METHODTABLE OBJECT.</summary>
+    private void Await(Tracee tracee, string type)
+    {
+        string methodTable = type[..type.IndexOf(' ', StringComparison.Ordinal)];
+        tracee.Parked = true;
+        if (_waiting.TrueForAll(each => each.MethodTable != methodTable))
+            _channel.Write($"type {tracee.Tid} {type}");
+        _waiting.Add((methodTable, tracee));
     }
 
     /// <summary>Forgets a program that is no more.</summary>
     public void Forget()
     {
         Breakpoints.Forget();
-        _rules.Clear();
+        _rules.Forget();
         _waiting.Clear();
     }
 
     public void Dispose()
     {
-        foreach ((ulong methodTable, Rule rule) in _rules)
-            Seen += rule.Verdict == Verdict.Dismissed ? (long)Breakpoints.Filter.Count(methodTable) : 0;
+        foreach (ulong methodTable in _rules.Dismissed)
+            Seen += (long)Breakpoints.Filter.Count(methodTable);
         Breakpoints.Filter.Dispose();
-    }
-
-    public static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-
-    private static bool TryRead(int pid, ulong address, out ulong value)
-    {
-        fixed (ulong* at = &value)
-            return Libc.ReadMemory(pid, address, at, sizeof(ulong));
-    }
-
-    private static string Message(int pid, ulong place)
-    {
-        // A string is its method table, its length, its characters (object.h, StringObject).
-        if (!TryRead(pid, place, out ulong text) || !TryRead(pid, text + 8, out ulong head))
-            return "";
-        int length = Math.Clamp((int)head, 0, MaxMessage);
-        char* characters = stackalloc char[length];
-        return Libc.ReadMemory(pid, text + 12, characters, 2 * length) ? new string(characters, 0, length) : "";
     }
 }

@@ -12,13 +12,13 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c> (those of its message and of the exception inside it), <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
 /// Each but output, debugged, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
 /// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>output TID TEXT</c>;
-/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE</c>, <c>said TID TEXT</c> and <c>began TID</c>, <c>gone TID</c>,
+/// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE…</c> (and of those inside it), <c>said TID TEXT</c> and <c>began TID</c>, <c>gone TID</c>,
 /// <c>blind TID ERRNO</c> (nothing can be watched in a new thread) and <c>ended STATUS</c> just tell.
 /// </remarks>
 internal sealed class Guardian(Channel channel) : IDisposable
@@ -91,13 +91,13 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 Answer(words[0], failure);
                 break;
             case "filter":
-                channel.Write($"ok filter {_exceptions.SetFilter(showsAll: words[1] == "1", words[2..])}");
+                channel.Write($"ok filter {_exceptions.SetFilter(words[1..])}");
                 break;
             case "output":
                 _output.SetFilter(words[1..]);
                 break;
             case "rule":
-                foreach (Tracee waiting in _exceptions.AddRule(words[1], (Exceptions.Verdict)Number(words[2]), Number(words[3]), words[4]))
+                foreach (Tracee waiting in _exceptions.AddRule(words[1..]))
                     Handle(waiting);
                 break;
             case "rest":
@@ -122,7 +122,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     }
 
     private static Dictionary<ulong, byte> Places(IEnumerable<string> words) =>
-        words.Select(word => word.Split(':')).ToDictionary(parts => Exceptions.Address(parts[1]), parts => (byte)Number(parts[0]));
+        words.Select(word => word.Split(':')).ToDictionary(parts => Rules.Address(parts[1]), parts => (byte)Number(parts[0]));
 
     private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
 
@@ -200,7 +200,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         else if (IsKeptInterrupt(tracee))
             tracee.Continue(0);
         else if (_exceptions.Breakpoints.HasExceptions && _faults.IsManaged(_tracees, tracee))
-            Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, Breakpoints.FaultKind), signal);
+            Decide(tracee, _exceptions.JudgeUnmade(tracee, Breakpoints.FaultKind), signal);
         else if (tracee.Doomed)
             tracee.Continue(signal);
         else if (_debugged && _faults.IsSecondOverflow(tracee))
@@ -230,7 +230,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         else if (kind == Breakpoints.OutputKind)
             HandleOutput(tracee);
         else if (kind == Breakpoints.RangeKind)
-            Decide(tracee, _exceptions.JudgeUnmade(_tracees.Pid, tracee, kind.Value), 0);
+            Decide(tracee, _exceptions.JudgeUnmade(tracee, kind.Value), 0);
         else
             Decide(tracee, _exceptions.Judge(_tracees.Pid, tracee, kind.Value), 0);
     }

@@ -17,7 +17,7 @@ internal static class Program
         Channel channel = new(int.Parse(words[^1], CultureInfo.InvariantCulture));
         if (words[0] == "debug")
         {
-            new Debugger(channel).Run();
+            new Debugger(channel, new DebuggedProcess()).Run();
             Libc.Exit(); // whatever libmscordbi's threads still wait for
         }
         else

@@ -191,7 +191,7 @@ def command(
 ) -> None:
     # Standard output may be a dump's, or that of a program that we launch.
     own_output = output != STANDARD_OUTPUT and (as_json or not ctx.meta[habits.LAUNCH])
-    talk.begin(quiet=quiet, verbose=verbose, results=own_output)
+    talk.begin(quiet=quiet, verbose=verbose, times=show, results=own_output)
     process, place, launch = _subject(ctx.meta[habits.LAUNCH], words, output, chance or "", level)
     if not modes:
         last = "-x must come last: all after it is the program's" if launch else ""

@@ -82,8 +82,8 @@ SHOW = click.option(
     "-l",
     "show",
     is_flag=True,
-    help="Show exceptions, threads, modules and debug output as they come while it waits; with it "
-    "-f without -e waits for a line of debug output.",
+    help="Show exceptions, threads, modules and debug output as they come while it waits, and "
+    "minidumper's own steps; with it -f without -e waits for a line of debug output.",
 )
 NO_FALLBACK = click.option(
     "--no-fallback",

@@ -11,6 +11,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TextIO
 
 import click
@@ -20,18 +21,27 @@ from . import render
 
 _LOG = logging.getLogger("minidumper")
 _results = True  # to standard output
+_traces = False  # of errors
 _COMMAND_WIDTH = 68  # characters of a candidate's command line: 80 columns with its pid
 
 
 class _ToStandardError(logging.Handler):
     """Log lines for the user; standard error is looked up anew for each."""
 
+    times = False
+
     def emit(self, record: logging.LogRecord) -> None:
-        _echo(f"minidumper: {record.getMessage()}")
+        when = f"{datetime.fromtimestamp(record.created):%H:%M:%S.%f} " if self.times else ""
+        _echo(f"minidumper: {when}{record.getMessage()}")
 
 
-def begin(*, quiet: bool = False, verbose: bool = False, results: bool = True) -> None:
-    """Set how much is told: errors alone, what matters, or every step.
+_HANDLER = _ToStandardError()
+
+
+def begin(
+    *, quiet: bool = False, verbose: bool = False, times: bool = False, results: bool = True
+) -> None:
+    """Set how much is told: errors alone, what matters, or every step; with `times`, when, too.
 
     Without `results` to standard output, which then is a dump's, they go to standard error.
 
@@ -40,11 +50,14 @@ def begin(*, quiet: bool = False, verbose: bool = False, results: bool = True) -
     """
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other")
-    _LOG.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
-    global _results
+    steps = verbose or times
+    _LOG.setLevel(logging.ERROR if quiet else logging.DEBUG if steps else logging.INFO)
+    global _results, _traces
     _results = results
+    _traces = verbose
+    _HANDLER.times = times
     if not _LOG.handlers:
-        _LOG.addHandler(_ToStandardError())
+        _LOG.addHandler(_HANDLER)
 
 
 def say(text: str) -> None:
@@ -110,8 +123,7 @@ def _outliving_its_reader(file: TextIO) -> Iterator[None]:
 
 def complain(err: BaseException, what: str, hint: str = "") -> None:
     """One line for an error, one for its hint; with -v all of both, and where it came from."""
-    verbose = _LOG.isEnabledFor(logging.DEBUG)
-    if not verbose:
+    if not _traces:
         what, hint = (text.strip().partition("\n")[0] for text in (what, hint))
     _echo(f"minidumper: error: {what}")
     if isinstance(err, AmbiguousTargetError):
@@ -119,7 +131,7 @@ def complain(err: BaseException, what: str, hint: str = "") -> None:
             _echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}")
     if hint:
         _echo(f"hint: {hint}")
-    if verbose:
+    if _traces:
         _echo("".join(traceback.format_exception(err)).rstrip())
 
 

@@ -229,7 +229,8 @@ class ClrClient:
         """The exception object at an address, else the one that a thread has thrown last.
 
         Empty where there is none; else `address`, `method_table`, `message`, `hresult`,
-        `message_offset` (bytes, from the object to the pointer to its message), `types` from its
+        `message_offset` and `inner_offset` (bytes, from the object to the pointers to its message
+        and to the exception inside it), `types` from its
         own to System.Object, and `inner` with type and message of each.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import psutil
 
 from ..target import LiveTarget
-from ..watching import EventKind, TextFilter, Verdict, WatchEvent
+from ..watching import EventKind, Rule, TextFilter, WatchEvent
 
 _LOOK_S = 0.1
 """Seconds between two looks for `wake()`."""
@@ -65,9 +65,7 @@ class EndWatcher:
     ) -> None:
         """Nothing is held."""
 
-    def add_rule(
-        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
-    ) -> None:
+    def add_rule(self, rule: Rule) -> None:
         """Nothing is held."""
 
     def watch_output(self, texts: TextFilter) -> None:

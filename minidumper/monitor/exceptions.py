@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..planning import Planner
 from ..report import ExceptionInfo
-from ..watching import RANGE_CHECK, EventKind, WatchEvent
-
-MANAGED_CODE = "E0434352"
-"""What CLR exceptions are called on every system: EXCEPTION_COMPLUS, corexcep.h."""
+from ..watching import MANAGED_CODE, RANGE_CHECK, EventKind, Rule, WatchEvent
 
 NEVER_THROWN = ("System.ExecutionEngineException", "System.StackOverflowException")
 """What the runtime calls its own ends by: FailFast, and a stack that is full."""
@@ -46,15 +43,6 @@ class Described(NamedTuple):
         return self.info.code == MANAGED_CODE
 
 
-class ThrownType(NamedTuple):
-    """The names of a type and its bases, and what else a watcher wants of it."""
-
-    method_table: int
-    names: Sequence[str]
-    message_offset: int = 0
-    slot: int = 0
-
-
 def describe_throw(planner: Planner, event: WatchEvent) -> Described:
     """An exception that is about to be thrown, for the first time or again."""
     fault = next((types for types in _UNMADE.values() if types[0] == event.type), None)
@@ -87,18 +75,20 @@ def undescribed(event: WatchEvent) -> Described:
     return _as_signal(event)._replace(in_doubt=event.number in _RUNTIME_ENDS)
 
 
-def describe_type(planner: Planner, event: WatchEvent) -> ThrownType:
-    """What is thrown, for a rule about all of its kind."""
+def describe_type(planner: Planner, event: WatchEvent) -> tuple[Rule, Sequence[str]]:
+    """A rule for all exceptions of a type, without its verdict; the names of it and its bases."""
     if event.method_table and not event.address:
         names = _UNMADE[event.method_table]
-        return ThrownType(event.method_table, (*names, *_BASES))
+        return Rule(event.method_table, names[0]), (*names, *_BASES)
     facts = planner.exception(address=event.address, tid=0 if event.address else event.own_tid)
-    return ThrownType(
-        facts.get("method_table", event.method_table),
-        facts.get("types", ("?",)),
-        facts.get("message_offset", 0),
-        facts.get("slot", 0),
-    )
+    names = facts.get("types", ("?",))
+    offsets = (facts.get(key, 0) for key in ("message_offset", "inner_offset", "slot"))
+    return Rule(facts.get("method_table", event.method_table), names[0], *offsets), names
+
+
+def causes(inner: Iterable[tuple[str, str]]) -> str:
+    """What is told of the exceptions inside one."""
+    return "".join(f', because of {kind} ("{text}")' for kind, text in inner)
 
 
 def _as_signal(event: WatchEvent) -> Described:

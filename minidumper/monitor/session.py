@@ -21,6 +21,7 @@ from ..target import LiveTarget
 from ..watching import (
     EventKind,
     LaunchedProcess,
+    Rule,
     Verdict,
     Watched,
     Watcher,
@@ -31,7 +32,7 @@ from .ending import EndWatcher
 from .exceptions import (
     NEVER_THROWN,
     Described,
-    ThrownType,
+    causes,
     describe_signal,
     describe_throw,
     describe_type,
@@ -48,7 +49,9 @@ _FILES_POLL_S = 0.1
 
 _TOLD: Mapping[EventKind, Callable[[WatchEvent], str]] = {
     EventKind.SEEN: lambda e: (
-        f"exception in thread {e.own_tid}: {e.type}" + (f' ("{e.message}")' if e.message else "")
+        f"exception in thread {e.own_tid}: {e.type}"
+        + (f' ("{e.message}")' if e.message else "")
+        + causes(e.inner)
     ),
     EventKind.SAID: lambda e: f"output of thread {e.own_tid}: {e.message}",
     EventKind.BEGAN: lambda e: f"thread {e.own_tid or e.tid} began",
@@ -255,7 +258,7 @@ class Session:
             self._add_rule(event)
             return None
         if event.kind in _TOLD:
-            self._show(_TOLD[event.kind](event))
+            _LOG.info("%s", _TOLD[event.kind](event))
             return None
         self._held = True
         moment = None
@@ -267,7 +270,7 @@ class Session:
             found = self._ask(lambda planner: describe_throw(planner, event))
             moment = self._counting(found or undescribed(event))
         elif event.kind is EventKind.OUTPUT:
-            self._show(_TOLD[EventKind.SAID](event))
+            _LOG.info("%s", _TOLD[EventKind.SAID](event))
             moment = Moment("output", line=event.message)
         else:
             moment = self._signalled(event)
@@ -292,19 +295,18 @@ class Session:
         )
         if counts or self._wants.shows:
             what = "exception" if found.is_managed else "crash"
-            causes = "".join(f', because of {kind} ("{text}")' for kind, text in info.inner)
-            self._show(f"{what} in thread {info.tid}: {info}{causes}")
+            _LOG.info("%s in thread %d: %s%s", what, info.tid, info, causes(info.inner))
         return Moment("exception" if found.is_managed else "crash", info) if counts else None
 
     def _add_rule(self, event: WatchEvent) -> None:
-        found = self._ask(lambda planner: describe_type(planner, event))
+        described = self._ask(lambda planner: describe_type(planner, event))
+        rule, names = described or (Rule(event.method_table, "?"), None)
         self._sites.look_soon()
         condition = self._wants.exceptions
         verdict = Verdict.DISMISSED
         if condition is not None and self._wants.first_chance:
-            verdict = condition.verdict(found.names) if found else Verdict.MATCHES
-        method_table, names, offset, slot = found or ThrownType(event.method_table, ("?",))
-        self.watcher.add_rule(method_table, verdict, names[0], offset, slot)
+            verdict = condition.verdict(names) if names else Verdict.MATCHES
+        self.watcher.add_rule(rule._replace(verdict=verdict))
 
     def _ask(self, question: Callable[[Planner], _Answer]) -> _Answer | None:
         """What the CLR side says, which starts anew where it died or hung; None if it does again.
@@ -319,11 +321,6 @@ class Session:
                 self._close_capture()
         return None
 
-    def _show(self, text: str) -> None:
-        """Tell something that happened, with its time where all is told."""
-        when = f"{datetime.now():%H:%M:%S.%f} " if self._wants.shows else ""
-        _LOG.info("%s%s", when, text)
-
     def _bases(self) -> dict[str, int]:
         return {module.path: module.base for module in self.target.modules()}
 
@@ -331,9 +328,9 @@ class Session:
         """Tell what was loaded and unloaded since the last look."""
         modules = self._bases()
         for path in modules.keys() - self._modules.keys():
-            self._show(f"loaded {path} at 0x{modules[path]:x}")
+            _LOG.info("loaded %s at 0x%x", path, modules[path])
         for path in self._modules.keys() - modules.keys():
-            self._show(f"unloaded {path}")
+            _LOG.info("unloaded %s", path)
         self._modules = modules
 
     def _reopen(self) -> None:

@@ -27,14 +27,15 @@ def way_prefix(way: str) -> list[str]:
     return seccomp.prefix(seccomp.PERF_EVENT_OPEN) if way == DEBUGGER else []
 
 
-def await_line(process: subprocess.Popen[str], text: str) -> None:
-    """Read what it says up to a line with `text`."""
+def await_line(process: subprocess.Popen[str], text: str) -> str:
+    """What it says up to a line with `text`."""
     assert process.stderr
     said = ""
     while text not in said:
         line = process.stderr.readline()
         assert line, f"it ended without {text!r}: {said}"
         said += line
+    return said
 
 
 def reports(process: subprocess.Popen[str]) -> list[dict[str, Any]]:

@@ -9,23 +9,21 @@ namespace MiniDumper.Guardian.Debugging;
 /// Tells a process's exceptions and debug output as its debugger: for systems that forbid breakpoints.
 /// </summary>
 /// <remarks>
-/// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET NAME</c>, <c>rest MILLISECONDS</c>, <c>resume</c> and
+/// Commands: <c>filter SHOW PATTERN…</c>, <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c>, <c>rest MILLISECONDS</c>, <c>resume</c> and
 /// <c>detach</c> as those of <see cref="Guardian"/>; <c>output PATTERN…</c> (which debug output counts) and
 /// <c>attach PID RUNTIME FOLDER</c> (an address and a text), answered with <c>ok attach HRESULT</c>.
 /// Events: <c>exception</c>, <c>seen</c> and <c>type</c> as there, <c>output TID TEXT</c>, which holds the process,
 /// too, and <c>said TID TEXT</c>, which does not. Every event stops the whole process.
 /// </remarks>
-internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
+internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) : IDebugEvents
 {
     private const int FirstChance = 1; // DEBUG_EXCEPTION_FIRST_CHANCE, cordebug.idl
     private const int AttachDeadline = 10_000; // ms
 
-    private readonly DebuggedProcess _process = new();
-    private readonly Dictionary<ulong, Exceptions.Rule> _rules = [];
+    private readonly DebuggedProcess _process = process;
+    private readonly Rules _rules = new(process.Read);
     private readonly Lock _speaks = new();
-    private TextFilter _texts = new([]);
     private TextFilter? _outputs;
-    private bool _showsAll;
     private (int Tid, ulong Address, ulong MethodTable) _thrown; // what a rule is asked for
     private long _seen;
     private volatile bool _ended;
@@ -70,10 +68,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
 
         _seen++;
         _thrown = (DebuggedProcess.ThreadId(thread), address, methodTable);
-        if (_rules.TryGetValue(methodTable, out Exceptions.Rule rule))
-            Judge(rule);
-        else
-            Hold($"type {_thrown.Tid} {methodTable:x} {address:x}");
+        Judge();
     }
 
     public void OnOutput(void* thread, string text)
@@ -86,7 +81,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
             return;
         }
 
-        if (_showsAll)
+        if (_rules.ShowsAll)
             Tell($"said {facts}");
         _process.Continue();
     }
@@ -100,8 +95,7 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
         switch (words[0])
         {
             case "filter":
-                _showsAll = words[1] == "1";
-                _texts = new TextFilter(words[2..]);
+                _rules.SetFilter(words[1..]);
                 Tell($"ok {words[0]}");
                 break;
             case "output":
@@ -109,12 +103,11 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
                 Tell($"ok {words[0]}");
                 break;
             case "attach":
-                Tell($"ok attach {_process.Attach(Number(words[1]), Channel.Text(words[3]), Exceptions.Address(words[2]), this, AttachDeadline):x}");
+                Tell($"ok attach {_process.Attach(Number(words[1]), Channel.Text(words[3]), Rules.Address(words[2]), this, AttachDeadline):x}");
                 break;
             case "rule":
-                Exceptions.Rule rule = new((Exceptions.Verdict)Number(words[2]), Number(words[3]), Channel.Text(words[4]));
-                _rules[Exceptions.Address(words[1])] = rule;
-                Judge(rule);
+                _rules.Add(words[1..]);
+                Judge();
                 break;
             case "rest":
                 Rest.Begin(words[1]);
@@ -129,33 +122,23 @@ internal sealed unsafe class Debugger(Channel channel) : IDebugEvents
 
     private static int Number(string word) => int.Parse(word, CultureInfo.InvariantCulture);
 
-    /// <summary>Reports the exception that is thrown where it counts; else the process runs on.</summary>
-    private void Judge(Exceptions.Rule rule)
+    /// <summary>Reports the exception that is thrown where it counts; else the process runs on, unless a type is asked for.</summary>
+    private void Judge()
     {
-        bool readsText = _showsAll || rule.Verdict != Exceptions.Verdict.Dismissed;
-        string message = readsText ? Message(_thrown.Address + (ulong)rule.MessageOffset) : "";
-        string facts = $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}";
-        if (!Rest.IsOn && rule.Counts(_texts, message))
+        switch (_rules.Judge(_thrown.Address, _thrown.MethodTable, out string facts))
         {
-            Hold($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
-            return;
+            case Rules.Finding.Counts:
+                Hold($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
+                return;
+            case Rules.Finding.Unknown:
+                Hold($"type {_thrown.Tid} {facts}");
+                return;
+            case Rules.Finding.Shown:
+                Tell($"seen {_thrown.Tid} {facts}");
+                break;
         }
 
-        if (_showsAll)
-            Tell($"seen {_thrown.Tid} {facts}");
         _process.Continue();
-    }
-
-    private string Message(ulong place)
-    {
-        // A string is its method table, its length, its characters (object.h, StringObject).
-        ulong text = 0;
-        int length = 0;
-        if (!_process.Read(place, &text, sizeof(ulong)) || text == 0 || !_process.Read(text + 8, &length, sizeof(int)))
-            return "";
-        length = Math.Clamp(length, 0, Exceptions.MaxMessage);
-        char* characters = stackalloc char[length];
-        return _process.Read(text + 12, characters, 2 * length) ? new string(characters, 0, length) : "";
     }
 
     /// <summary>Keeps the process where it is until the parent has looked at it.</summary>

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import CaptureError, StopTimeoutError
 from ...frozen import library_variables
-from ...watching import EventKind, TextFilter, WatchEvent
+from ...watching import MANAGED_CODE, EventKind, Rule, TextFilter, WatchEvent
 
 ANSWER_S = 30.0
 """Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
@@ -162,6 +162,12 @@ def as_words(texts: TextFilter) -> list[str]:
     return wanted + [f"-{as_word(text)}" for text in texts.excluded]
 
 
+def rule_line(rule: Rule) -> str:
+    """The command that tells a rule."""
+    offsets = f"{rule.message_offset} {rule.inner_offset}"
+    return f"rule {rule.method_table:x} {rule.verdict:d} {offsets} {as_word(rule.name)}"
+
+
 def event_of(name: str, words: Sequence[str]) -> WatchEvent:
     """What a line tells."""
     return _EVENTS[name](EventKind(name), words)
@@ -188,7 +194,13 @@ _EVENTS: Mapping[str, Callable[[EventKind, Sequence[str]], WatchEvent]] = {
     ),
     "began": lambda kind, w: WatchEvent(kind, int(w[0])),
     "gone": lambda kind, w: WatchEvent(kind, int(w[0])),
-    "seen": lambda kind, w: WatchEvent(kind, int(w[0]), type=_text(w[1]), message=_text(w[2])),
+    "seen": lambda kind, w: WatchEvent(
+        kind,
+        int(w[0]),
+        type=f"{MANAGED_CODE}.{_text(w[1])}",
+        message=_text(w[2]),
+        inner=[(_text(w[i]), _text(w[i + 1])) for i in range(3, len(w), 2)],
+    ),
     "output": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
     "said": lambda kind, w: WatchEvent(kind, int(w[0]), message=_text(w[1])),
     "ended": lambda kind, w: WatchEvent(kind, number=int(w[0])),

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import CaptureError, MiniDumperError
-from ...watching import TextFilter, Verdict, WatchEvent
-from .connection import Connection, as_word, as_words, event_of
+from ...watching import Rule, TextFilter, WatchEvent
+from .connection import Connection, as_word, as_words, event_of, rule_line
 from .debugtransport import MAJORS, fifos, had_debugger, rescue
 from .process import LinuxProcess
 from .watchdog import Watchdog
@@ -99,9 +99,9 @@ class Debugger:
         """Hold the process at debug output that matches."""
         self.connection.ask(" ".join(["output", *as_words(texts)]))
 
-    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
+    def add_rule(self, rule: Rule) -> None:
         """See `Watcher.add_rule`."""
-        self.connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
+        self.connection.send(rule_line(rule))
 
     def rest(self, duration_s: float) -> None:
         """See `Watcher.rest`."""

@@ -27,13 +27,13 @@ from ...watching import (
     RETHROW,
     THROW,
     EventKind,
+    Rule,
     TextFilter,
-    Verdict,
     Watched,
     WatchEvent,
 )
 from . import access, libc
-from .connection import ANSWER_S, Connection, as_word, as_words, event_of
+from .connection import ANSWER_S, Connection, as_words, event_of, rule_line
 from .process import RIP, RSP, LinuxProcess
 
 _LOG = logging.getLogger(__name__)
@@ -192,12 +192,9 @@ class Guardian:
                 "CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
             ) from None
 
-    def add_rule(self, method_table: int, verdict: Verdict, name: str, message_offset: int) -> None:
-        """Say what the exceptions of a type mean, and let those that wait for it go on.
-
-        `message_offset` is in bytes, from the object to the pointer to its message.
-        """
-        self._connection.send(f"rule {method_table:x} {verdict:d} {message_offset} {as_word(name)}")
+    def add_rule(self, rule: Rule) -> None:
+        """Say what the exceptions of a type mean, and let those that wait for it go on."""
+        self._connection.send(rule_line(rule))
 
     def be_debugged(self) -> None:
         """End the process where a stack overflow would hang it that has a debugger."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import CaptureError
 from ...target import LiveTarget
-from ...watching import EventKind, TextFilter, Verdict, Watched, WatchEvent
+from ...watching import EventKind, Rule, TextFilter, Watched, WatchEvent
 from .debugger import Debugger
 from .debugtransport import fifos
 from .guardian import Guardian, NoBreakpointsError
@@ -145,12 +145,10 @@ class LinuxWatcher:
             else:
                 self._debug(err)
 
-    def add_rule(
-        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
-    ) -> None:
+    def add_rule(self, rule: Rule) -> None:
         """Say what the exceptions of a type mean, and let those that wait for it go on."""
         watcher = self._debugger or self._guardian
-        watcher.add_rule(method_table, verdict, name, message_offset)
+        watcher.add_rule(rule)
 
     def watch_output(self, texts: TextFilter) -> None:
         """Hold the process at debug output that matches, as `watch_exceptions` is told."""

@@ -6,20 +6,12 @@ import ctypes
 from ctypes import byref, c_size_t, sizeof
 from typing import NamedTuple
 
-from ...watching import Verdict
+from ...watching import Rule
 from . import memoryapi
 
 _MAX_MESSAGE = 4096  # characters that are looked at
 _POINTER = sizeof(c_size_t)  # a target has as many bits as we have
 _LENGTH, _TEXT = _POINTER, _POINTER + 4  # in a String: its length (int32), its characters (UTF-16)
-
-
-class Rule(NamedTuple):
-    """What the exceptions of a type mean; `message_offset` (bytes) is in the object."""
-
-    verdict: Verdict
-    name: str
-    message_offset: int
 
 
 class Thrown(NamedTuple):
@@ -39,11 +31,11 @@ class Thrower:
         self._word = c_size_t()
         self._done = c_size_t()
 
-    def learn(self, tid: int, slot: int, method_table: int, rule: Rule) -> None:
-        """Keep where a thread has the handle of what it threw last, and what its type means."""
-        if slot:
-            self._slots[tid] = slot
-        self._rules[method_table] = rule
+    def learn(self, tid: int, rule: Rule) -> None:
+        """Keep what a type means, and where a thread has the handle of what it threw last."""
+        if rule.slot:
+            self._slots[tid] = rule.slot
+        self._rules[rule.method_table] = rule
 
     def forget(self, tid: int) -> None:
         """A thread has ended; its id may come again."""
@@ -51,8 +43,12 @@ class Thrower:
 
     def last(self, tid: int) -> Thrown:
         """What a thread threw last: three reads."""
-        address = self._read(self._read(self._slots.get(tid, 0)))
-        return Thrown(address, self._rules.get(self._read(address)))
+        return self._at(self._slots.get(tid, 0) and self._read(self._slots[tid]))
+
+    def inner(self, thrown: Thrown) -> Thrown:
+        """The exception inside one."""
+        offset = thrown.rule.inner_offset if thrown.rule else 0
+        return self._at(offset and thrown.address + offset)
 
     def message(self, thrown: Thrown) -> str:
         """What an exception says; "" for one that says nothing."""
@@ -65,6 +61,11 @@ class Thrower:
             self._handle, text + _TEXT, buffer, 2 * length, byref(self._done)
         )
         return buffer.raw[: self._done.value].decode("utf-16-le", "replace")
+
+    def _at(self, place: int) -> Thrown:
+        """The exception that a pointer points to, 0 for none."""
+        address = self._read(place)
+        return Thrown(address, self._rules.get(self._read(address)))
 
     def _read(self, address: int) -> int:
         """The pointer at an address, 0 where there is none."""

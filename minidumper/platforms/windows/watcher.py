@@ -6,24 +6,25 @@ import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ...dbghelp import EXCEPTION_RECORD
 from ...errors import CaptureError, MemoryFaultError
 from ...formats.minidump import ExceptionInfo
 from ...target import LiveTarget
-from ...watching import EventKind, TextFilter, Verdict, Watched, WatchEvent
+from ...watching import EventKind, Rule, TextFilter, Verdict, Watched, WatchEvent
 from . import codes, debugapi, fileapi, wine
 from .debugapi import DBG_CONTINUE, DBG_EXCEPTION_NOT_HANDLED, DEBUG_EVENT
 from .debugging import attach
 from .debugloop import DebugLoop
 from .process import WindowsProcess
-from .thrown import Rule, Thrower, Thrown
+from .thrown import Thrower, Thrown
 
 _LOOK_S = 0.05
 """Seconds between two looks for `wake()`, and for Ctrl+C, which ends no wait of Windows."""
 _MOST_EVENTS = 1000
 """Events that may wait for who asks for them; then the process waits."""
+_MOST_INNER = 64
 _NAMELESS = "?"
 _PATH_SIZE = 1024
 
@@ -127,14 +128,11 @@ class DebugWatcher:
         self._texts = texts
         self._throws = True
 
-    def add_rule(
-        self, method_table: int, verdict: Verdict, name: str, message_offset: int, slot: int
-    ) -> None:
+    def add_rule(self, rule: Rule) -> None:
         """Say what the exceptions of a type mean, and let the one that waits for it go on."""
         tid, _ = self._asked
-        rule = Rule(verdict, name, message_offset)
         self._asked = tid, rule
-        self._thrower.learn(tid, slot, method_table, rule)
+        self._thrower.learn(tid, rule)
         self._loop.resume()
 
     def watch_output(self, texts: TextFilter) -> None:
@@ -249,9 +247,7 @@ class DebugWatcher:
     def _thrown(self, tid: int, record: EXCEPTION_RECORD) -> None:
         thrown = self._thrower.last(tid)
         if thrown.rule is None:
-            self._asked = tid, None
-            self._hold(WatchEvent(EventKind.TYPE, tid, tid))
-            _, rule = self._asked
+            rule = self._ask(tid)
             thrown = Thrown(self._thrower.last(tid).address, rule)
         rule = thrown.rule
         if rule is None:  # we leave
@@ -270,7 +266,29 @@ class DebugWatcher:
             event = WatchEvent(kind, tid, tid, 0, thrown.address, 0, rule.name, message)
             self._hold_at(record, event)
         elif self._shows:
-            self._tell(WatchEvent(EventKind.SEEN, tid, tid, type=rule.name, message=message))
+            name = f"{codes.MANAGED:08X}.{rule.name}"
+            inner = list(self._inner(tid, thrown))
+            self._tell(
+                WatchEvent(EventKind.SEEN, tid, tid, type=name, message=message, inner=inner)
+            )
+
+    def _inner(self, tid: int, thrown: Thrown) -> Iterator[tuple[str, str]]:
+        """The types and messages of the exceptions inside one."""
+        for _ in range(_MOST_INNER):
+            thrown = self._thrower.inner(thrown)
+            if not thrown.address:
+                return
+            rule = thrown.rule or self._ask(tid, thrown.address)
+            if rule is None:  # we leave
+                return
+            thrown = Thrown(thrown.address, rule)
+            yield rule.name, self._thrower.message(thrown)
+
+    def _ask(self, tid: int, address: int = 0) -> Rule | None:
+        """The rule for an exception object, else for what a thread throws; None if we leave."""
+        self._asked = tid, None
+        self._hold(WatchEvent(EventKind.TYPE, tid, tid, address=address))
+        return self._asked[1]
 
     @property
     def _rests(self) -> bool:
