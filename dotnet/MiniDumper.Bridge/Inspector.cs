@@ -126,13 +126,14 @@ internal sealed unsafe class Inspector(
             foreach (ClrStackFrame frame in thread.EnumerateStackTrace())
             {
                 own++;
+                if (frame.StackPointer != 0) // else ClrMD's one frame for a thread that has none
+                    frames++;
                 if (!IsWhole(frame))
                     Problem($"thread {thread.OSThreadId}: no name or GC info for the method at 0x{frame.InstructionPointer:x}");
             }
 
             if (own == 0)
                 Problem($"thread {thread.OSThreadId} does not unwind");
-            frames += own;
             stacks.Walk(thread.OSThreadId);
             _ = thread.CurrentException?.Message;
         }
