@@ -70,9 +70,13 @@ internal sealed unsafe class Rules(Rules.Reader read)
     /// <param name="facts">NAME MESSAGE of it, and of those inside where they are shown; METHODTABLE OBJECT of what is unknown.</param>
     public Finding Judge(ulong thrown, ulong methodTable, out string facts)
     {
-        facts = $"{methodTable:x} {thrown:x}";
+        facts = "";
         if (!_known.TryGetValue(methodTable, out Rule rule))
+        {
+            facts = $"{methodTable:x} {thrown:x}";
             return Finding.Unknown;
+        }
+
         if (rule.Verdict == Verdict.Dismissed && !ShowsAll)
             return Finding.Dismissed;
 
