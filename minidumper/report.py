@@ -55,6 +55,12 @@ class Moment:
     line: str = ""
     """The debug output that was waited for."""
 
+    @property
+    def is_end(self) -> bool:
+        """Whether the process ends of it, so that it comes once."""
+        unhandled = self.exception is not None and self.exception.chance != 1
+        return self.trigger == "exit" or unhandled
+
 
 @dataclass(frozen=True, slots=True)
 class CaptureReport:

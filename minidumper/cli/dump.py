@@ -129,7 +129,8 @@ class _DumpCommand(click.Command):
     "interval_s",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Least time between two dumps, and how long a limit must hold [10; exceptions 0].",
+    help="Least time between two dumps, but for that of the end of the process, and how long a "
+    "limit must hold [10; exceptions 0].",
 )
 @options.EXCEPTIONS
 @options.TEXTS

@@ -67,9 +67,9 @@ class Monitor:
         """Choose a process by pid or name, or a command to launch; see `write_dump` for the rest.
 
         `new_console` launches it in a console of its own. `wait_for_name` waits for a process of
-        that name to begin. `count` dumps are taken,
-        `interval_s` seconds apart at least (default 10, for exceptions 0); so long a memory limit
-        has to hold, too. With `fallback` a dump is taken with all private memory of the process
+        that name to begin. `count` dumps are taken, `interval_s` seconds apart at least (default
+        10, for exceptions 0); so long a memory limit has to hold, too; the end of the process
+        waits for nothing. With `fallback` a dump is taken with all private memory of the process
         where the CLR side fails (its DAC crashes or hangs on a dying process). `show` logs every
         exception, thread and module of the process as they come (logger "minidumper", INFO).
         """
@@ -173,7 +173,7 @@ class Monitor:
         taken = 0
         while taken < self._count and not self._stopped and not session.ended:
             moment = session.wait(soon=files.busy)
-            if moment and time.monotonic() < session.rests_until:
+            if moment and not moment.is_end and time.monotonic() < session.rests_until:
                 session.go_on()
             elif moment:
                 files.begin(session.dump(moment))

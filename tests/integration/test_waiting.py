@@ -87,6 +87,17 @@ def test_behind_main_no_thread_has_a_frame(tmp_path: Path, monkeypatch: pytest.M
     assert found.counts["frames"] < found.counts["threads"]
 
 
+def test_its_end_is_not_too_early(app: Running, tmp_path: Path) -> None:
+    words = ("-mm", "--json", "-e", "1", "-t", "-n", "2", "-s", "1000")
+    with started(*words, app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        app.ask("caught rare")
+        app.ask("caught rare")
+        tell(app, "end exit")
+        found = reports(own)
+    assert [report["trigger"] for report in found] == ["exception", "exit"]
+
+
 def test_a_target_that_ends_without_the_moment(app: Running, tmp_path: Path) -> None:
     with started("-mm", "--maxmem", 1_000_000, app.pid, cwd=tmp_path) as own:
         await_line(own, "waiting in process")
