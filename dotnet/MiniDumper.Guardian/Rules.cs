@@ -81,10 +81,11 @@ internal sealed unsafe class Rules(Rules.Reader read)
             return Finding.Dismissed;
 
         string message = Message(thrown, rule);
+        bool counts = !Rest.IsOn && (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && _texts.Counts($"{Code}.{rule.Name} (\"{message}\")")));
+        if (!counts && !ShowsAll)
+            return Finding.Dismissed;
         facts = $"{Channel.Hex(rule.Name)} {Channel.Hex(message)}";
-        if (!Rest.IsOn && (rule.Verdict == Verdict.Matches || (rule.Verdict == Verdict.ByText && _texts.Counts($"{Code}.{rule.Name} (\"{message}\")"))))
-            return Finding.Counts;
-        return ShowsAll ? Show(thrown, rule, ref facts) : Finding.Dismissed;
+        return counts ? Finding.Counts : Show(thrown, rule, ref facts);
     }
 
     public static ulong Address(string word) => ulong.Parse(word, NumberStyles.HexNumber, CultureInfo.InvariantCulture);

@@ -24,11 +24,11 @@ from .watchdog import Watchdog
 _LOG = logging.getLogger(__name__)
 
 COSTS = {
-    "8": "an exception takes 3.5 ms",
-    "9": "an exception takes 12.8 ms",
-    "10": "an exception takes 3.4 ms",
+    "8": "an exception takes 4 to 15 ms",
+    "9": "an exception takes 13 to 16 ms",
+    "10": "an exception takes 3 to 4 ms",
 }
-"""By version of .NET: an exception is two stops of the whole process."""
+"""By version of .NET: an exception is two stops of the whole process. benchmarks/waiting.py."""
 
 _RUNTIME = "libcoreclr.so"
 _INTERFACE = "libmscordbi.so"

@@ -63,7 +63,7 @@ class NoBreakpointsError(CaptureError):
 class Guardian:
     """Watches a process, and holds its threads whenever `LinuxProcess.stopped()` asks for it."""
 
-    advice = "each exception takes 50 to 80 us more"
+    advice = "each exception takes 50 to 95 us more"
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         """Start the process."""

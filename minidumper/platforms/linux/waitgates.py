@@ -35,7 +35,7 @@ def breakpoint_gate() -> Gate:
         text = (
             f"perf_event_open(2) refuses hardware breakpoints ({why}; kernel.perf_event_paranoid: "
             f"{'none' if level is None else level}): "
-            "-e 1 as a debugger, 3 to 13 ms an exception"
+            "-e 1 as a debugger, 3 to 16 ms an exception"
         )
         fixes = {
             "shell": _BY_LEVEL if level is None or level > _LEVEL else _BY_FILTER,
@@ -53,7 +53,7 @@ def filter_gate() -> Gate:
         "docker": "docker run --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_PTRACE …",
         "kubernetes": "securityContext: {capabilities: {add: [BPF, PERFMON, SYS_PTRACE]}}",
     }
-    cost = "-e 1 --type costs 50 to 80 us an exception, not 11 to 19"
+    cost = "-e 1 --type costs 50 to 95 us an exception, not 11 to 19"
     release = os.uname().release
     version = tuple(map(int, re.findall(r"\d+", release)[:2]))
     if version < _DISMISSES_SINCE:
