@@ -76,11 +76,16 @@ def undescribed(event: WatchEvent) -> Described:
 
 
 def describe_type(planner: Planner, event: WatchEvent) -> tuple[Rule, Sequence[str]]:
-    """A rule for all exceptions of a type, without its verdict; the names of it and its bases."""
+    """A rule for all exceptions of a type, without its verdict; the names of it and its bases.
+
+    There are no names where the CLR side can say nothing.
+    """
     if event.method_table and not event.address:
         names = _UNMADE[event.method_table]
         return Rule(event.method_table, names[0]), (*names, *_BASES)
     facts = planner.exception(address=event.address, tid=0 if event.address else event.own_tid)
+    if not facts and planner.has_failed:
+        return Rule(event.method_table, "?"), ()
     names = facts.get("types", ("?",))
     offsets = (facts.get(key, 0) for key in ("message_offset", "inner_offset", "slot"))
     return Rule(facts.get("method_table", event.method_table), names[0], *offsets), names

@@ -300,7 +300,7 @@ class Session:
 
     def _add_rule(self, event: WatchEvent) -> None:
         described = self._ask(lambda planner: describe_type(planner, event))
-        rule, names = described or (Rule(event.method_table, "?"), None)
+        rule, names = described or (Rule(event.method_table, "?"), ())
         self._sites.look_soon()
         condition = self._wants.exceptions
         verdict = Verdict.DISMISSED
