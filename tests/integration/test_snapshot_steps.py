@@ -57,10 +57,9 @@ def test_our_death_harms_no_thread(kinds: str) -> None:
         program.finish()
 
 
-@pytest.mark.gate("toolchain", "old-runtimes")
-@pytest.mark.parametrize("runtime", ["3.1.23", "10.0.14"])
-def test_our_death_harms_no_runtime(runtime: str) -> None:
-    with running("Thrower", runtime) as app:
+@pytest.mark.gate("toolchain")
+def test_our_death_harms_no_runtime() -> None:
+    with running("Thrower") as app:
         kill_at_every_step(app.pid)
         before = int(app.ask("thrown")), int(app.ask("rounds"))
         while int(app.ask("thrown")) == before[0] or int(app.ask("rounds")) == before[1]:

@@ -161,5 +161,5 @@ def test_the_programs_that_it_starts_run_there(root: Path) -> None:
             assert waiting.stderr
             assert "waiting in process" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGINT)
-            assert "the process runs on" in waiting.stderr.readline()
+            assert "GcHeap runs on" in waiting.stderr.readline()
         assert running.alive()
