@@ -14,6 +14,7 @@ LAUNCH = "minidumper.launch"
 
 COMPRESS = "--compress"
 _CHANCES = ("1", "2")
+_NO_CHANCES = ("0", "3", "4", "5", "6", "7", "8", "9")
 
 
 def split_launch(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -46,13 +47,22 @@ def refuse_cpu_limit(args: Sequence[str]) -> None:
 
 
 def with_chance(args: Sequence[str]) -> list[str]:
-    """-e with its value: the next word if that is 1 or 2, else 2."""
+    """-e with its value: the next word if that is 1 or 2, else 2.
+
+    Raises:
+        UsageError: it is given another digit.
+    """
     out: list[str] = []
     rest = list(args)
     while rest:
         word = rest.pop(0)
         if word == "--":
             return [*out, word, *rest]
+        if word == "-e" and rest and rest[0] in _NO_CHANCES:
+            raise UsageError(
+                f"-e takes 1 (when they are thrown) or 2 (unhandled), not {rest[0]}",
+                hint=f"for process {rest[0]}: -e -- {rest[0]}",
+            )
         if word == "-e":
             word += rest.pop(0) if rest and rest[0] in _CHANCES else "2"
         out.append(word)

@@ -131,6 +131,7 @@ def test_no_words_are_a_usage_error_with_the_help(run: Any) -> None:
         ("-mh -cl 80 42", "-c is no CPU limit, as procdump's -cl 80 is", "leave it out"),
         ("-mh -t -c MyApp", "-c is for a program that is launched", "-c -x IMAGE"),
         ("-mh -e 2", "-e took 2 for the kind of exceptions", "-e 2 PID, or for process 2: -e -- 2"),
+        ("-mh -e 3 42", "-e takes 1 (when they are thrown) or 2", "for process 3: -e -- 3"),
         ("-mh -e 1", "-e took 1 for the kind of exceptions", "-e 1 PID, or for process 1: -e -- 1"),
         ("-mh -f x 42", "-f, -fx and --type choose among exceptions", "with -e"),
         ("-mh -t -fx x 42", "-f, -fx and --type choose among exceptions", "with -e"),
