@@ -14,7 +14,6 @@ LAUNCH = "minidumper.launch"
 
 COMPRESS = "--compress"
 _CHANCES = ("1", "2")
-_NO_CHANCES = ("0", "3", "4", "5", "6", "7", "8", "9")
 
 
 def split_launch(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -58,13 +57,15 @@ def with_chance(args: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         if word == "--":
             return [*out, word, *rest]
-        if word == "-e" and rest and rest[0] in _NO_CHANCES:
-            raise UsageError(
-                f"-e takes 1 (when they are thrown) or 2 (unhandled), not {rest[0]}",
-                hint=f"for process {rest[0]}: -e -- {rest[0]}",
-            )
         if word == "-e":
-            word += rest.pop(0) if rest and rest[0] in _CHANCES else "2"
+            following = rest[0] if rest else ""
+            given = len(following) == 1 and is_pid(following)
+            if given and following not in _CHANCES:
+                raise UsageError(
+                    f"-e takes 1 (when they are thrown) or 2 (unhandled), not {following}",
+                    hint=f"for process {following}: -e -- {following}",
+                )
+            word += rest.pop(0) if given else "2"
         out.append(word)
     return out
 

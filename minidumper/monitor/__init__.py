@@ -211,7 +211,6 @@ class Monitor:
         pid = found_process(self._process, wait_for_name=self._wait_for_name)
         session = Session(pid, self._wants, self._settings)
         try:
-            session.check_outputs()
             session.warm()
         except BaseException:
             session.__exit__()
@@ -226,11 +225,6 @@ class Monitor:
         self.launched = platforms.launch(self._launch, new_console=self._new_console)
         try:
             session = Session(self.launched.pid, self._wants, self._settings, self.launched)
-            try:
-                session.check_outputs()
-            except BaseException:
-                session.__exit__()
-                raise
         except BaseException:
             self.launched.give_up()
             raise

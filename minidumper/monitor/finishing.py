@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 from ..capture import Taken
 from ..report import CaptureReport
@@ -23,12 +22,7 @@ class Finisher:
     def __enter__(self) -> Finisher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give up what is not finished."""
         if self._taken:
             self._taken.cancel()

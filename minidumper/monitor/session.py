@@ -76,6 +76,7 @@ class Session:
 
         Raises:
             TargetError, ClrError, CaptureError: it cannot be watched or dumped.
+            UsageError: one name for several dumps.
         """
         self.ended = False
         self.rests_until = 0.0
@@ -92,6 +93,7 @@ class Session:
             platforms.configure(self.target, settings.options)
             stack.callback(lambda: self.target.close())
             stack.callback(self._close_capture)
+            self.check_outputs()
             self.watcher = self._watch(launched)
             stack.callback(self.watcher.close)
             self._sites = self._new_sites()
@@ -144,10 +146,7 @@ class Session:
 
         With `soon` the caller has something else to look at.
         """
-        poll_s = self._poll_s()
-        if soon:
-            poll_s = min(_FILES_POLL_S, poll_s or _FILES_POLL_S)
-        event = self.watcher.wait(poll_s)
+        event = self.watcher.wait(self._poll_s(soon=soon))
         if event is not None:
             return self._judge(event)
         if self._awaits_exit:
@@ -238,12 +237,14 @@ class Session:
             self._capture.__exit__()
             self._capture = None
 
-    def _poll_s(self) -> float | None:
+    def _poll_s(self, *, soon: bool) -> float | None:
         polls = [self._sites.poll_s]
         if self._awaits_exit and time.monotonic() - self._began < RUNTIME_WAIT_S:
             polls.append(RUNTIME_POLL_S)
         if self._awaits_exit or self._wants.memory.is_set or self._wants.shows:
             polls.append(_MEMORY_POLL_S)
+        if soon:
+            polls.append(_FILES_POLL_S)
         return min((poll for poll in polls if poll is not None), default=None)
 
     def _new_sites(self) -> ThrowSites:

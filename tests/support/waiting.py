@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from minidumper import CaptureReport, Monitor
 
 from . import oracle, processes, runtimes, seccomp
@@ -133,6 +135,27 @@ def first_thread(path: str) -> int:
     command = ["gdb", "-nx", "-batch", "-ex", f"core-file {path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.rpartition("LWP ")[2].partition(")")[0])
+
+
+def assert_rests(
+    app: Running, monitor: Monitor, word: str, watcher: type[Any], patch: pytest.MonkeyPatch
+) -> None:
+    """Of what counts, said again and again, nothing comes to us between the two dumps."""
+    asked = held = 0
+    resume = watcher.resume
+
+    def counted(watcher: Any) -> None:
+        nonlocal held
+        held += 1
+        resume(watcher)
+
+    patch.setattr(watcher, "resume", counted)
+    with watched(monitor) as taken:
+        while taken.thread.is_alive():
+            app.ask(word)
+            asked += 1
+    assert len(taken.reports) == 2
+    assert held == 2 < asked
 
 
 def assert_well(app: Running) -> None:

@@ -12,7 +12,7 @@ from minidumper import CaptureReport, Monitor
 from minidumper.platforms.windows.watcher import DebugWatcher
 from minidumper.report import ExceptionInfo
 from tests.support.targets import Running
-from tests.support.waiting import DEADLINE_S, tell, watched
+from tests.support.waiting import DEADLINE_S, assert_rests, tell, watched
 
 from . import dbgeng
 from .programs import python, running, sections
@@ -140,23 +140,9 @@ def test_between_two_dumps_nothing_comes_to_us(
     app: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of tests/integration/test_waiting_events.py."""
-    asked = held = 0
-    resume = DebugWatcher.resume
-
-    def counted(watcher: DebugWatcher) -> None:
-        nonlocal held
-        held += 1
-        resume(watcher)
-
-    monkeypatch.setattr(DebugWatcher, "resume", counted)
     monitor = Monitor(app.pid, "minimal", f"{tmp_path}\\", count=2, interval_s=1)
     monitor.on_exception(1)
-    with watched(monitor) as taken:
-        while taken.thread.is_alive():
-            app.ask("rate 5")
-            asked += 1
-    assert len(taken.reports) == 2
-    assert held == 2 < asked
+    assert_rests(app, monitor, "rate 5", DebugWatcher, monkeypatch)
 
 
 def test_unhandled(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ...dbghelp import EXCEPTION_RECORD
 from ...errors import CaptureError, MemoryFaultError
 from ...formats.minidump import ExceptionInfo
 from ...target import LiveTarget
-from ...watching import EventKind, Rule, TextFilter, Verdict, Watched, WatchEvent
+from ...watching import MANAGED_CODE, EventKind, Rule, TextFilter, Verdict, Watched, WatchEvent
 from . import codes, debugapi, fileapi, wine
 from .debugapi import DBG_CONTINUE, DBG_EXCEPTION_NOT_HANDLED, DEBUG_EVENT
 from .debugging import attach
@@ -259,14 +259,14 @@ class DebugWatcher:
             rule.verdict is Verdict.MATCHES
             or (
                 rule.verdict is Verdict.BY_TEXT
-                and self._texts.matches(f'{codes.MANAGED:08X}.{rule.name} ("{message}")')
+                and self._texts.matches(f'{MANAGED_CODE}.{rule.name} ("{message}")')
             )
         ):
             kind = EventKind.EXCEPTION
             event = WatchEvent(kind, tid, tid, 0, thrown.address, 0, rule.name, message)
             self._hold_at(record, event)
         elif self._shows:
-            name = f"{codes.MANAGED:08X}.{rule.name}"
+            name = f"{MANAGED_CODE}.{rule.name}"
             inner = list(self._inner(tid, thrown))
             self._tell(
                 WatchEvent(EventKind.SEEN, tid, tid, type=name, message=message, inner=inner)
