@@ -12,7 +12,7 @@ from .clr.answers import ClrRegions
 from .clr.client import NOWHERE, ClrClient
 from .clr.dac import find_dac
 from .clr.runtime import Runtime, find_runtime
-from .clr.throwing import raise_site
+from .clr.throwing import throw_site
 from .errors import (
     BridgeError,
     ClrError,
@@ -40,12 +40,13 @@ MAX_BLOCKS = 7_000
 _TORN_TRIES = 5
 _TORN_S = 0.005
 
+THROW_SITE = "throw"
+"""A function of the runtime that all exceptions pass; `throw;` where there is no RETHROW_HELPER."""
 LATE_SITE = "RhThrowEx"
-"""A method of .NET 9 and newer that all exceptions pass, made for the first one."""
-RAISE_SITE = "RaiseTheExceptionInternalOnly"
-"""What they pass in .NET 8 and older."""
-_HELPERS = ("CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW")
-_OLD_HELPER = "CORINFO_HELP_RNGCHKFAIL"  # native code up to .NET 8
+"""A method of .NET 9 and newer that they pass, too, made for the first one."""
+THROW_HELPER, RETHROW_HELPER = "CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW"
+RANGE_HELPER = "CORINFO_HELP_RNGCHKFAIL"
+"""Native code up to .NET 8."""
 
 REHEARSAL_BUDGET_S = 10.0
 """Seconds that the walk before the stop may take; the target runs meanwhile."""
@@ -305,7 +306,7 @@ class Planner:
             return 0  # torn, as the process runs: it is asked for again
 
     def throw_sites(self) -> Mapping[str, int]:
-        """Where the runtime's code throws, by the name of the JIT's helper or of a function.
+        """Where to see all that is thrown, by the name of the JIT's helper or of a function.
 
         Raises:
             NoClrInTargetError: there is no runtime.
@@ -321,10 +322,14 @@ class Planner:
         for region in self._target.regions():
             if region.file_path == self.runtime.path and "x" in region.protection:
                 sites |= self._client.throw_sites(region.start, region.end)
-        if _OLD_HELPER in sites:
-            helpers = [sites[name] for name in _HELPERS]
-            site = raise_site(self._target, self.runtime.base, helpers)
-            return {RAISE_SITE: site} if site else sites
+        if THROW_HELPER not in sites or RETHROW_HELPER not in sites:
+            return sites
+        throw, rethrow = sites[THROW_HELPER], sites[RETHROW_HELPER]
+        if site := throw_site(self._target, self.runtime.base, throw, rethrow):
+            passed_by = {THROW_SITE: site.address}
+            return passed_by if site.sees_rethrows else passed_by | {RETHROW_HELPER: rethrow}
+        if LATE_SITE in sites:
+            del sites[THROW_HELPER]
         return sites
 
     def _fall_back(self, err: ClrError | UnsupportedTargetError) -> None:

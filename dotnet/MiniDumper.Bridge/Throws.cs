@@ -37,7 +37,7 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
     /// <summary>
     /// Where the code of [start, end), the runtime's, throws: by the names of the JIT's helpers, which every throw
     /// statement calls. From .NET 9 on every exception, the runtime's own too, passes RhThrowEx of the core library
-    /// instead, once the first one has made its entry point, which native code calls from then on. Before that
+    /// besides, once the first one has made its entry point, which native code calls from then on. Before that
     /// version an index out of range has a helper in native code, which throws by itself.
     /// </summary>
     public Answer Sites(ulong start, ulong end)
@@ -50,10 +50,7 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
             if (throwing is null)
                 names.Add("CORINFO_HELP_RNGCHKFAIL");
             else if (EntryPoint(throwing, "RhThrowEx") is ulong entry and not 0)
-            {
-                names.Remove("CORINFO_HELP_THROW");
                 json.WriteNumber("RhThrowEx", entry);
-            }
 
             for (ulong at = start; at < end && names.Count > 0; at += HelperAlignment)
             {

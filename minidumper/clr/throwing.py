@@ -1,9 +1,15 @@
-"""Where all managed exceptions pass in .NET 8 and older: a native function that has no symbol.
+"""Where all managed exceptions pass: a native function of the runtime that has no symbol.
 
-RaiseTheExceptionInternalOnly (src/coreclr/vm/excep.cpp of dotnet/runtime) has the exception object
-as its first argument. The JIT's helpers for `throw` and for `throw;` both call it, as does the
-runtime where it throws by itself. It is told from what else they call by what it calls: PAL's
-RaiseException, which calls a function that throws a PAL_SEHException.
+Up to .NET 8 it is RaiseTheExceptionInternalOnly (src/coreclr/vm/excep.cpp of dotnet/runtime), which
+the JIT's helpers for `throw` and for `throw;` both call, as does the runtime where it throws by
+itself. It is told from what else they call by what it calls: PAL's RaiseException, which calls a
+function that throws a PAL_SEHException.
+
+From .NET 9 on it is DispatchManagedException (src/coreclr/vm/exceptionhandling.cpp), which the
+helper for `throw` leads to; `throw;` has another. It is told by the EXCEPTION_RECORD that it fills
+in. .NET 9 has both, and a flag that both helpers look at: DOTNET_LegacyExceptionHandling.
+
+Either has the exception object as its first argument.
 """
 
 from __future__ import annotations
@@ -11,8 +17,9 @@ from __future__ import annotations
 import bisect
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from ..errors import MemoryFaultError
 from ..formats.elfimage import ElfImage, function_starts, lookup_symbol, read_image
@@ -21,19 +28,48 @@ from ..target import Target
 _MAX_CODE = 1 << 16
 """Bytes of the longest function that is looked at."""
 _CALLS = (0xE8, 0xE9)  # CALL and JMP rel32: Intel SDM volume 2
+_MAX_CALLS = 3
+"""From the helper to the function: 2 in .NET 9, 1 in 10."""
+_RECORD = struct.pack("<II", 0xE0434352, 0x81)
+"""Code and flags, moved as one: EXCEPTION_COMPLUS, corexcep.h; EXCEPTION_NONCONTINUABLE and
+EXCEPTION_SOFTWARE_ORIGINATE, winnt.h."""
 _TYPE_NAME = b"16PAL_SEHException\0"  # mangled; the second word of its std::type_info
 
 
-def raise_site(target: Target, runtime_base: int, helpers: Sequence[int]) -> int:
-    """The address of that function, which each of `helpers` calls; 0 where it is not certain."""
+class ThrowSite(NamedTuple):
+    """The address of that function, and whether `throw;` passes it, too."""
+
+    address: int
+    sees_rethrows: bool
+
+
+def throw_site(target: Target, runtime_base: int, throw: int, rethrow: int) -> ThrowSite | None:
+    """That function, found from the JIT's two helpers; None where it is not certain."""
     with suppress(MemoryFaultError):
         image = read_image(target.memory.read, runtime_base)
         thrower = _cxa_throw(target)
         if image and thrower:
-            code = _Code(image, thrower)
-            found = [site for site in code.called_by_all(helpers) if code.raises(site)]
-            return found[0] if len(found) == 1 else 0
-    return 0
+            return _site(target, _Code(image, thrower), throw, rethrow)
+    return None
+
+
+def _site(target: Target, code: _Code, throw: int, rethrow: int) -> ThrowSite | None:
+    raising = [each for each in code.called(throw) & code.called(rethrow) if code.raises(each)]
+    dispatching = code.dispatching(throw)
+    if len(raising) > 1 or len(dispatching) > 1:
+        return None
+    if dispatching:
+        flags = _writable(target, code.data(throw) & code.data(rethrow))
+        if len(flags) > 1 or (raising and not flags):
+            return None
+        if not flags or code.byte(flags[0]):
+            return ThrowSite(dispatching[0], sees_rethrows=False)
+    return ThrowSite(raising[0], sees_rethrows=True) if raising else None
+
+
+def _writable(target: Target, addresses: Iterable[int]) -> list[int]:
+    regions = [r for r in target.regions() if "w" in r.protection]
+    return [a for a in addresses if any(r.start <= a < r.end for r in regions)]
 
 
 def _cxa_throw(target: Target) -> int:
@@ -56,19 +92,30 @@ class _Code:
         self._starts = function_starts(image)
         self._begins = frozenset(self._starts)
 
-    def called_by_all(self, functions: Sequence[int]) -> list[int]:
-        return sorted(frozenset.intersection(*(self._called(each) for each in functions)))
+    def called(self, function: int) -> frozenset[int]:
+        return self._begins.intersection(self._targets(function))
+
+    def data(self, function: int) -> frozenset[int]:
+        return frozenset(self._addresses(function))
+
+    def byte(self, address: int) -> int:
+        return self._image.read(address, 1)[0]
 
     def raises(self, function: int) -> bool:
         """Whether it calls what calls a function that throws a PAL_SEHException."""
         return any(
             self._throws(thrower)
-            for inner in self._called(function)
-            for thrower in self._called(inner)
+            for inner in self.called(function)
+            for thrower in self.called(inner)
         )
 
-    def _called(self, function: int) -> frozenset[int]:
-        return self._begins.intersection(self._targets(function))
+    def dispatching(self, function: int) -> list[int]:
+        """What it leads to that fills in the record of a managed exception."""
+        level = reached = frozenset((function,))
+        for _ in range(_MAX_CALLS):
+            level = frozenset().union(*map(self.called, level)) - reached
+            reached |= level
+        return [each for each in reached if _RECORD in self._bytes(each)]
 
     def _throws(self, function: int) -> bool:
         return any(map(self._is_thrower, self._targets(function))) and any(

@@ -158,7 +158,7 @@ class Monitor:
         failure: MiniDumperError | None = None
         with Finisher() as files:
             try:
-                with self._session() as session, _told_if_interrupted(session):
+                with self._session() as session:
                     yield from self._watch(session, files)
             except MiniDumperError as err:
                 failure = err
@@ -204,22 +204,30 @@ class Monitor:
         elif wants.exceptions is None and wants.output is None:
             wants.interval_s = INTERVAL_S
 
-    def _session(self) -> Session:
-        if self._launch:
-            return self._launched_session()
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """The process under watch, ready for its dumps; it is let go in the end."""
+        with self._launched_session() if self._launch else self._found_session() as session:
+            try:
+                if not self._launch:
+                    self._warm(session)
+                yield session
+            except KeyboardInterrupt:
+                if not session.ended:
+                    _LOG.info("%s runs on", session.target.name)
+                raise
+
+    def _found_session(self) -> Session:
         assert self._process is not None
         pid = found_process(self._process, wait_for_name=self._wait_for_name)
-        session = Session(pid, self._wants, self._settings)
-        try:
-            session.warm()
-        except BaseException:
-            session.__exit__()
-            raise
+        return Session(pid, self._wants, self._settings)
+
+    def _warm(self, session: Session) -> None:
+        session.warm()
         if self._wants.throws and session.watcher.advice:
             _LOG.info("%s", session.watcher.advice)
         self._tell_of_createdump(session.target.pid)
         _LOG.info("waiting in process %d (%s)", session.target.pid, session.target.name)
-        return session
 
     def _launched_session(self) -> Session:
         self.launched = platforms.launch(self._launch, new_console=self._new_console)
@@ -241,16 +249,6 @@ class Monitor:
             "attach while it is watched%s",
             advice,
         )
-
-
-@contextmanager
-def _told_if_interrupted(session: Session) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not session.ended:
-            _LOG.info("%s runs on", session.target.name)
-        raise
 
 
 def found_process(process: int | str, *, wait_for_name: bool = False) -> int:

@@ -9,7 +9,14 @@ from contextlib import ExitStack
 
 from ..clr.runtime import find_runtime
 from ..errors import BridgeError
-from ..planning import LATE_SITE, RAISE_SITE, Planner
+from ..planning import (
+    LATE_SITE,
+    RANGE_HELPER,
+    RETHROW_HELPER,
+    THROW_HELPER,
+    THROW_SITE,
+    Planner,
+)
 from ..target import LiveTarget
 from ..watching import EVERY_THROW, RANGE_CHECK, RETHROW, THROW, Watcher
 from .conditions import ExceptionCondition
@@ -18,11 +25,11 @@ from .wants import DumpSettings, Wants
 _LOG = logging.getLogger(__name__)
 
 _KINDS = {
+    THROW_SITE: EVERY_THROW,
     LATE_SITE: EVERY_THROW,
-    RAISE_SITE: EVERY_THROW,
-    "CORINFO_HELP_THROW": THROW,
-    "CORINFO_HELP_RETHROW": RETHROW,
-    "CORINFO_HELP_RNGCHKFAIL": RANGE_CHECK,
+    THROW_HELPER: THROW,
+    RETHROW_HELPER: RETHROW,
+    RANGE_HELPER: RANGE_CHECK,
 }
 _UNSEEN = (
     "exceptions that this runtime's native code throws are not seen: failed casts, missing methods "
@@ -89,8 +96,8 @@ class ThrowSites:
             CaptureError: the system lets nobody watch it.
         """
         sites = planner.throw_sites()
-        self._final = not sites.keys().isdisjoint((LATE_SITE, RAISE_SITE))
-        self._rethrow = sites.get("CORINFO_HELP_RETHROW", 0)
+        self._final = not sites.keys().isdisjoint((THROW_SITE, LATE_SITE))
+        self._rethrow = sites.get(RETHROW_HELPER, 0)
         places = {_KINDS[name]: address for name, address in sites.items()}
         self._set(places)
         if self._watcher.needs_places and not self._final:

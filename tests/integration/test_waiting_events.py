@@ -191,7 +191,7 @@ def test_debug_output_that_no_breakpoint_is_left_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The helpers, where they are watched, and exit(3) take all four."""
-    monkeypatch.setattr(planning, "raise_site", lambda *_: 0)
+    monkeypatch.setattr(planning, "throw_site", lambda *_: None)
     with running("Faults", "8.0.4") as app:
         monitor = Monitor(app.pid, "minimal", f"{tmp_path}/", show=True)
         monitor.on_exit()

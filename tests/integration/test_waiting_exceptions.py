@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +90,21 @@ def test_native_crash(kind: str, signal: int, tmp_path: Path) -> None:
     assert any("Faults.Program.End" in line for line in frames(stacks, told["tid"]))
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_held_where_native_code_throws(version: str, tmp_path: Path) -> None:
+    with running("Faults", version) as app:
+        words = ("-mh", "--json", "-e", "1", "-f", "InvalidCast", app.pid)
+        with started(*words, cwd=tmp_path) as own:
+            await_line(own, "waiting in process")
+            assert app.ask("caught cast") == "InvalidCastException"
+            (report,) = reports(own)
+        assert_well(app)
+    stacks = sections(report, version, "stacks")["stacks"]
+    lines = frames(stacks, report["exception"]["tid"])
+    assert any("<Caught>" in line for line in lines)
+    assert verify(report["path"]).problems == ()
+
+
 @pytest.mark.gate("gdb")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
@@ -118,28 +133,6 @@ def test_held_exactly_at_the_throw(version: str, tmp_path: Path) -> None:
     assert said in info
 
 
-def test_what_native_code_throws_is_held_at_a_precode(tmp_path: Path) -> None:
-    """Which leads to the method that throws, and is none: the dump lacks nothing."""
-    words = ("-mh", "--json", "-e", 1, "-f", f"*{RARE}*", "-f", "*InvalidCast*", "-n", 2)
-    with running("Faults") as app:
-        with started(*words, app.pid, cwd=tmp_path) as own:
-            await_line(own, "waiting in process")
-            assert app.ask("caught rare") == "RareException"
-            while own.poll() is None:  # one thrown before that place is watched is not seen
-                assert app.ask("caught cast") == "InvalidCastException"
-            found = reports(own)
-        assert_well(app)
-    for report, method, place in zip(
-        found, ("<Caught>", "CastHelpers"), ("JIT code", "a stub"), strict=True
-    ):
-        tid = report["exception"]["tid"]
-        lines = frames(sections(report, "10.0.14", "stacks")["stacks"], tid)
-        assert method in next(line for line in lines if "ManagedMethod" in line)
-        (thread,) = [row for row in dump_info(report["path"]).threads if row.tid == tid]
-        assert thread.place == f"{place} at 0x{thread.ip:x}"
-        assert verify(report["path"]).problems == ()
-
-
 def noting(found: list[ExceptionInfo]) -> Callable[[ExceptionInfo], bool]:
     """Collects exceptions, and wants a dump of none."""
 
@@ -161,19 +154,28 @@ KINDS = (
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_exception_is_seen_once(version: str, way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["cast", "rethrow"])
+def test_every_exception_is_seen_once(first: str, version: str, way: str, tmp_path: Path) -> None:
     """As the runtime tells of first chances itself (AppDomain.FirstChanceException)."""
+    assert_each_seen_once(first, version, tmp_path)
+
+
+@pytest.mark.parametrize("first", ["cast", "rethrow"])
+def test_the_older_way_of_net_9_to_throw(first: str, tmp_path: Path) -> None:
+    environment = {"DOTNET_LegacyExceptionHandling": "1"}
+    assert_each_seen_once(first, "9.0.22", tmp_path, environment)
+
+
+def assert_each_seen_once(
+    first: str, version: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> None:
     found: list[ExceptionInfo] = []
-    with running("Faults", version) as app:
-        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
+    with running("Faults", version, env=environment) as app:
+        monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{folder}/")
         monitor.on_exception(1, decide=noting(found))
         with watched(monitor):
-            # The place that those pass is watched a moment after the first exception.
-            while "InvalidCastException" not in names(found):
-                assert app.ask("caught cast") == "InvalidCastException"
-            assert app.ask("caught rare") == "RareException"
             app.ask("chances")
-            for kind in KINDS:
+            for kind in (first, *KINDS):
                 found.clear()
                 caught = app.ask(f"caught {kind}")
                 told = app.ask("chances").split(",")
@@ -187,7 +189,7 @@ def test_what_is_not_seen_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where the function is not found that all exceptions pass; the helpers are watched instead."""
-    monkeypatch.setattr(planning, "raise_site", lambda *_: 0)
+    monkeypatch.setattr(planning, "throw_site", lambda *_: None)
     found: list[ExceptionInfo] = []
     with running("Faults", "8.0.4") as app:
         monitor = Monitor(app.pid, DumpMode.MINIMAL, f"{tmp_path}/")
@@ -200,6 +202,31 @@ def test_what_is_not_seen_is_told(
         *("RareException", "NullReferenceException", "IndexOutOfRangeException"),
         *("RareException", "RareException"),
     ]
+    assert any("failed casts" in message for message in caplog.messages)
+
+
+def test_what_is_seen_late_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same from .NET 9 on; the thread is then held at a precode, and the dump lacks nothing."""
+    monkeypatch.setattr(planning, "throw_site", lambda *_: None)
+    with running("Faults") as app:
+        monitor = Monitor(app.pid, DumpMode.HEAP, f"{tmp_path}/")
+        monitor.on_exception(1, filter="InvalidCast")
+        with watched(monitor) as taken:
+            assert app.ask("caught rare") == "RareException"
+            while taken.thread.is_alive():
+                assert app.ask("caught cast") == "InvalidCastException"
+        assert_well(app)
+    assert taken.error is None
+    (report,) = taken.reports
+    assert report.moment
+    assert report.moment.exception
+    (thread,) = [
+        row for row in dump_info(report.path).threads if row.tid == report.moment.exception.tid
+    ]
+    assert thread.place == f"a stub at 0x{thread.ip:x}"
+    assert verify(report.path).problems == ()
     assert any("failed casts" in message for message in caplog.messages)
 
 
