@@ -299,7 +299,7 @@ class Planner:
             BridgeError: the worker failed, crashed or hung.
         """
         try:
-            return self._client.throw_sites(0, 0).get(LATE_SITE, 0) if self._client else 0
+            return self._client.late_throw_site() or 0 if self._client else 0
         except BridgeError as err:
             if err.exit_status is not None:
                 raise
@@ -318,19 +318,28 @@ class Planner:
                 "could tell its exceptions",
                 hint="unhandled ones (-e 2) and crashes work for any process",
             )
-        sites: dict[str, int] = {}
+        helpers = self._helpers(THROW_HELPER, RETHROW_HELPER)
+        if len(helpers) == 2:
+            throw, rethrow = helpers[THROW_HELPER], helpers[RETHROW_HELPER]
+            if site := throw_site(self._target, self.runtime.base, throw, rethrow):
+                found = {THROW_SITE: site.address}
+                return found if site.sees_rethrows else found | {RETHROW_HELPER: rethrow}
+        late = self._client.late_throw_site()
+        if late is None:
+            return helpers | self._helpers(RANGE_HELPER)
+        if late:
+            helpers.pop(THROW_HELPER, None)
+            helpers[LATE_SITE] = late
+        return helpers
+
+    def _helpers(self, *names: str) -> dict[str, int]:
+        assert self._client
+        assert self.runtime
+        found: dict[str, int] = {}
         for region in self._target.regions():
             if region.file_path == self.runtime.path and "x" in region.protection:
-                sites |= self._client.throw_sites(region.start, region.end)
-        if THROW_HELPER not in sites or RETHROW_HELPER not in sites:
-            return sites
-        throw, rethrow = sites[THROW_HELPER], sites[RETHROW_HELPER]
-        if site := throw_site(self._target, self.runtime.base, throw, rethrow):
-            passed_by = {THROW_SITE: site.address}
-            return passed_by if site.sees_rethrows else passed_by | {RETHROW_HELPER: rethrow}
-        if LATE_SITE in sites:
-            del sites[THROW_HELPER]
-        return sites
+                found |= self._client.helpers(region.start, region.end, names)
+        return found
 
     def _fall_back(self, err: ClrError | UnsupportedTargetError) -> None:
         """Do without the CLR side from now on: what it would have found lies in private memory."""

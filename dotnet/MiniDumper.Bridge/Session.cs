@@ -93,7 +93,8 @@ public sealed class Session
     /// columns of starts (u64), ends (u64) and reasons (u32).
     /// <c>inspect</c> {threads}: what readers would not find in a dump: counts, and problems.
     /// <c>exception</c> {address, thread}: the exception at an address, else that of a thread.
-    /// <c>throw_sites</c> {start, end}: where the runtime throws, by name.
+    /// <c>helpers</c> {start, end, names}: where the JIT's helpers of these names begin.
+    /// <c>late_throw_site</c> {}: an address that exceptions pass, once there was one.
     /// <c>assemblies</c> {}: rows of [path, base, version of the assembly, version of the product].
     /// <c>heapstat</c> {}: rows of [type, module, generation, count, bytes].
     /// </param>
@@ -127,8 +128,13 @@ public sealed class Session
                 return _inspector.Run(Progress);
             case "exception":
                 return _throws.Describe(root.GetProperty("address").GetUInt64(), root.GetProperty("thread").GetUInt32());
-            case "throw_sites":
-                return _throws.Sites(root.GetProperty("start").GetUInt64(), root.GetProperty("end").GetUInt64());
+            case "helpers":
+                return _throws.Helpers(
+                    root.GetProperty("start").GetUInt64(),
+                    root.GetProperty("end").GetUInt64(),
+                    root.GetProperty("names").EnumerateArray().Select(name => name.GetString()!));
+            case "late_throw_site":
+                return _throws.LateSite();
             case "assemblies":
                 return Assemblies.List(_runtime, _reader);
             case "heapstat":

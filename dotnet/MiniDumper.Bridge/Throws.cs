@@ -34,29 +34,31 @@ internal sealed class Throws(TargetDataReader reader, SosDac sos, ClrRuntime run
         }), []);
     }
 
+    /// <summary>Where helpers of the JIT begin in [start, end), the runtime's code, by name: those that are native, and named.</summary>
+    public Answer Helpers(ulong start, ulong end, IEnumerable<string> names)
+    {
+        HashSet<string> wanted = [.. names];
+        return new Answer(Facts.Write(json =>
+        {
+            for (ulong at = start; at < end && wanted.Count > 0; at += HelperAlignment)
+            {
+                if (sos.HelperName(at) is { } name && wanted.Remove(name))
+                    json.WriteNumber(name, at);
+            }
+        }), []);
+    }
+
     /// <summary>
-    /// Where the code of [start, end), the runtime's, throws: by the names of the JIT's helpers, which every throw
-    /// statement calls. From .NET 9 on every exception, the runtime's own too, passes RhThrowEx of the core library
-    /// besides, once the first one has made its entry point, which native code calls from then on. Before that
-    /// version an index out of range has a helper in native code, which throws by itself.
+    /// The entry point of RhThrowEx of the core library, which every exception passes from .NET 9 on: 0 until the first
+    /// one has made it. Nothing before that version.
     /// </summary>
-    public Answer Sites(ulong start, ulong end)
+    public Answer LateSite()
     {
         Flush();
         return new Answer(Facts.Write(json =>
         {
-            HashSet<string> names = ["CORINFO_HELP_THROW", "CORINFO_HELP_RETHROW"];
-            ClrType? throwing = runtime.BaseClassLibrary.GetTypeByName("System.Runtime.EH");
-            if (throwing is null)
-                names.Add("CORINFO_HELP_RNGCHKFAIL");
-            else if (EntryPoint(throwing, "RhThrowEx") is ulong entry and not 0)
-                json.WriteNumber("RhThrowEx", entry);
-
-            for (ulong at = start; at < end && names.Count > 0; at += HelperAlignment)
-            {
-                if (sos.HelperName(at) is { } name && names.Remove(name))
-                    json.WriteNumber(name, at);
-            }
+            if (runtime.BaseClassLibrary.GetTypeByName("System.Runtime.EH") is { } throwing)
+                json.WriteNumber("address", EntryPoint(throwing, "RhThrowEx"));
         }), []);
     }
 

@@ -239,14 +239,22 @@ class ClrClient:
         request = {"address": address, "thread": tid}
         return self._ask("exception", request, deadline_s=COLLECT_S)[0]
 
-    def throw_sites(self, start: int, end: int) -> Mapping[str, int]:
-        """Where the runtime, whose code is in [start, end), throws; see Throws.cs of the bridge.
+    def helpers(self, start: int, end: int, names: Sequence[str]) -> Mapping[str, int]:
+        """Where those of the JIT's helpers begin that lie in [start, end), by name.
 
         Raises:
             BridgeError: the worker failed, crashed or hung.
         """
-        request = {"start": start, "end": end}
-        return self._ask("throw_sites", request, deadline_s=COLLECT_S)[0]
+        request = {"start": start, "end": end, "names": names}
+        return self._ask("helpers", request, deadline_s=COLLECT_S)[0]
+
+    def late_throw_site(self) -> int | None:
+        """Where exceptions pass from .NET 9 on: 0 until there was one, None before that version.
+
+        Raises:
+            BridgeError: the worker failed, crashed or hung.
+        """
+        return self._ask("late_throw_site", {}, deadline_s=COLLECT_S)[0].get("address")
 
     def assemblies(self) -> list[Assembly]:
         """All assemblies of a target that holds still.

@@ -113,15 +113,19 @@ class Session:
 
         Raises:
             ClrError: this kind of dump cannot be had of the process.
+            TargetError: it cannot be stopped.
         """
         self._modules = self._bases()
         capture = self._ready(falls_back=False)  # what fails now is told at once
         capture.planner.falls_back = self._settings.falls_back
+        if not self._wants.holds:
+            with self.target.stopped():  # what forbids it is told now, not at the moment
+                pass
         self.check_outputs()
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
         self._sites.begin()
         if self._sites.awaits_runtime:
-            self._sites.watch(capture.planner)
+            self._asked(self._sites.watch)
 
     def check_outputs(self) -> None:
         """Find what would keep a dump from being written, before its moment comes.
@@ -310,17 +314,28 @@ class Session:
         self.watcher.add_rule(rule._replace(verdict=verdict))
 
     def _ask(self, question: Callable[[Planner], _Answer]) -> _Answer | None:
-        """What the CLR side says, which starts anew where it died or hung; None if it does again.
+        """What the CLR side says; None if it fails twice."""
+        try:
+            return self._asked(question)
+        except BridgeError as err:
+            _LOG.debug("the CLR side failed again: %s", err)
+            self._close_capture()
+            return None
+
+    def _asked(self, question: Callable[[Planner], _Answer]) -> _Answer:
+        """What the CLR side says, which starts anew where it died or hung.
 
         Its worker is the first that the kernel ends where memory runs out.
+
+        Raises:
+            BridgeError: it did so again.
         """
-        for _ in range(2):
-            try:
-                return question(self._ready().planner)
-            except BridgeError as err:
-                _LOG.debug("the CLR side failed, and starts anew: %s", err)
-                self._close_capture()
-        return None
+        try:
+            return question(self._ready().planner)
+        except BridgeError as err:
+            _LOG.debug("the CLR side failed, and starts anew: %s", err)
+            self._close_capture()
+        return question(self._ready().planner)
 
     def _bases(self) -> dict[str, int]:
         return {module.path: module.base for module in self.target.modules()}

@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -77,6 +78,15 @@ def test_all_private_memory_instead(
     assert any("Faults.Program.Main()" in line for line in found["stacks"])
 
 
+def kill_worker() -> None:
+    (worker,) = [
+        child
+        for child in psutil.Process().children()
+        if "minidumper.clr.worker" in " ".join(child.cmdline())
+    ]
+    worker.kill()
+
+
 @pytest.mark.gate("perf-breakpoints")
 @pytest.mark.parametrize(("chance", "word"), [(1, "caught rare"), (2, "end unhandled")])
 def test_the_worker_starts_anew_that_was_killed(chance: int, word: str, tmp_path: Path) -> None:
@@ -85,12 +95,7 @@ def test_the_worker_starts_anew_that_was_killed(chance: int, word: str, tmp_path
         monitor = Monitor(app.pid, DumpMode.HEAP, f"{tmp_path}/")
         monitor.on_exception(chance, filter="*Faults.RareException*", type="Faults.*")
         with watched(monitor) as taken:
-            (worker,) = [
-                child
-                for child in psutil.Process().children()
-                if "minidumper.clr.worker" in " ".join(child.cmdline())
-            ]
-            worker.kill()
+            kill_worker()
             tell(app, word)
             taken.thread.join()
     assert taken.error is None
@@ -99,6 +104,29 @@ def test_the_worker_starts_anew_that_was_killed(chance: int, word: str, tmp_path
     assert report.moment.exception
     assert report.moment.exception.type == "Faults.RareException"
     assert report.warnings == ()
+
+
+@pytest.mark.gate("perf-breakpoints")
+def test_the_worker_starts_anew_that_crashed_as_it_was_asked_where_to_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = client.ClrClient.helpers
+    crashes = iter([kill_worker])
+
+    def helpers(self: client.ClrClient, start: int, end: int, names: Sequence[str]) -> Any:
+        for crash in crashes:
+            crash()
+        return ask(self, start, end, names)
+
+    monkeypatch.setattr(client.ClrClient, "helpers", helpers)
+    with running("Faults") as app:
+        monitor = Monitor(app.pid, DumpMode.HEAP, f"{tmp_path}/")
+        monitor.on_exception(1)
+        with watched(monitor) as taken:
+            assert app.ask("caught rare") == "RareException"
+            taken.thread.join()
+    assert taken.error is None
+    assert [report.warnings for report in taken.reports] == [()]
 
 
 def test_none_when_it_is_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

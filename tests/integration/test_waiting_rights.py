@@ -91,6 +91,15 @@ def test_a_program_that_cannot_be_watched_never_begins(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_process_that_could_not_be_stopped_at_the_limit_is_told_at_once(tmp_path: Path) -> None:
+    prefix = seccomp.prefix(seccomp.PTRACE)
+    with running("Faults") as app:
+        words = ("-mm", "--maxmem", 1_000_000, app.pid)
+        done = minidumper(*words, cwd=tmp_path, prefix=prefix)
+    assert done.returncode == 4
+    assert "seccomp" in done.stderr
+
+
 def test_without_perf_events(tmp_path: Path) -> None:
     """Docker's default profile: what needs none comes as ever."""
     prefix = seccomp.prefix(seccomp.PERF_EVENT_OPEN)
