@@ -34,8 +34,7 @@ class Runtime(threading.Thread):
         self.inward, self.outward = folder / "x-in", folder / "x-out"
         self.said: list[list[tuple[int, int]]] = []
         self._sessions = sessions
-        os.mkfifo(self.inward)
-        os.mkfifo(self.outward)
+        self._make()
         self.start()
 
     def run(self) -> None:
@@ -44,10 +43,22 @@ class Runtime(threading.Thread):
             self._to = os.open(self.outward, os.O_WRONLY)
             self.said.append([])
             session(self)
-            while self.hear() != (-1, 0):
-                pass
+            while (heard := self.hear()) != (-1, 0):
+                if heard[0] == CLOSE:
+                    self._end()
             os.close(self._from)
             os.close(self._to)
+
+    def _make(self) -> None:
+        os.mkfifo(self.inward)
+        os.mkfifo(self.outward)
+
+    def _end(self) -> None:
+        """As a thread throws just then: it must be heard, or there will be no other session."""
+        self.say(EVENT, 0x100)
+        self.inward.unlink()
+        self.outward.unlink()
+        self._make()
 
     def hear(self) -> tuple[int, int]:
         """The kind of a message and of its event; -1 at the end."""

@@ -10,21 +10,14 @@ internal sealed unsafe class DebuggedProcess
 {
     private const int DebuggerVersion = 4; // CorDebugVersion_4_0, cordebug.idl
     private const int LoadReason = 1; // DLL_PROCESS_ATTACH
-    private const int ParkTime = 30; // ms, then nothing happens by itself
-    private const int DrainTime = 20; // ms for one more event
-    private const int DetachDeadline = 500; // ms; it takes 25 to 40
 
     private static readonly Guid s_corDebug = new("3d6f5f61-7538-11d3-8d5b-00104b35e7ef");
     private static readonly Guid s_process8 = new("2E6F28C1-85EB-4141-80AD-0A90944B9639");
     private static readonly Guid s_referenceValue = new("CC7BCAF9-8A68-11d2-983C-0000F808342D");
 
-    // One a process, as its callback is.
-    private static readonly ManualResetEventSlim s_attached = new();
-    private static readonly ManualResetEventSlim s_parked = new(); // it stands at an event
+    private static readonly ManualResetEventSlim s_attached = new(); // one a process, as its callback is
 
-    private void* _debugger;
     private volatile void* _process;
-    private volatile bool _leaves;
 
     /// <summary>Becomes its debugger, with the libmscordbi that lies beside its runtime; an HRESULT.</summary>
     /// <param name="folder">That of the runtime.</param>
@@ -41,11 +34,11 @@ internal sealed unsafe class DebuggedProcess
         if (result < 0)
             return result;
 
-        _debugger = Com.Query(created, s_corDebug);
+        void* debugger = Com.Query(created, s_corDebug);
         void* process = null;
-        if ((result = Com.Call(_debugger, 3)) < 0 // Initialize
-            || (result = Com.Call(_debugger, 5, ManagedCallback.Create(events))) < 0 // SetManagedHandler
-            || (result = ((delegate* unmanaged<void*, int, int, void**, int>)Com.Slot(_debugger, 8))(_debugger, pid, 0, &process)) < 0) // DebugActiveProcess
+        if ((result = Com.Call(debugger, 3)) < 0 // Initialize
+            || (result = Com.Call(debugger, 5, ManagedCallback.Create(events))) < 0 // SetManagedHandler
+            || (result = ((delegate* unmanaged<void*, int, int, void**, int>)Com.Slot(debugger, 8))(debugger, pid, 0, &process)) < 0) // DebugActiveProcess
             return result;
 
         // Bytes of a second debugger would make the runtime end its side for good. It makes new ones afterwards.
@@ -65,57 +58,8 @@ internal sealed unsafe class DebuggedProcess
         s_attached.Set();
     }
 
-    /// <summary>Lets it run on from an event, or, where it is to be let go, leaves it there.</summary>
-    public void Continue()
-    {
-        if (_leaves)
-        {
-            Park();
-            return;
-        }
-
-        s_parked.Reset();
-        _ = Com.Call(_process, 4, 0);
-    }
-
-    /// <summary>Leaves it where it is, at an event.</summary>
-    public static void Park() => s_parked.Set();
-
-    /// <summary>
-    /// Is its debugger no longer. While threads throw, ICorDebugProcess::Detach itself waits for ever one time in
-    /// eight (an event that comes just then): then we are to end, and the process is to be freed.
-    /// </summary>
-    public void Detach()
-    {
-        _leaves = true;
-        if (_process == null)
-            return;
-        Thread thread = new(Leave) { IsBackground = true };
-        thread.Start();
-        thread.Join(DetachDeadline);
-    }
-
-    /// <summary>
-    /// Between an event and its continuation nobody else may act, so those that come now are left where they are;
-    /// what waits behind them is taken one by one.
-    /// </summary>
-    private void Leave()
-    {
-        if (!s_parked.Wait(ParkTime))
-            _ = Com.Call(_process, 3, 0); // Stop
-        while (true)
-        {
-            int queued = 0;
-            // HasQueuedCallbacks, Detach
-            if (((delegate* unmanaged<void*, void*, int*, int>)Com.Slot(_process, 6))(_process, null, &queued) >= 0 && queued == 0 && Com.Call(_process, 9) >= 0)
-                break;
-            s_parked.Reset();
-            _ = Com.Call(_process, 4, 0); // Continue
-            s_parked.Wait(DrainTime);
-        }
-
-        _ = Com.Call(_debugger, 4); // Terminate
-    }
+    /// <summary>Lets it run on from an event.</summary>
+    public void Continue() => Com.Call(_process, 4, 0);
 
     /// <summary>Reads memory; whether all of it was there.</summary>
     public bool Read(ulong address, void* buffer, int size)

@@ -26,9 +26,12 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
     private TextFilter? _outputs;
     private (int Tid, ulong Address, ulong MethodTable) _thrown; // what a rule is asked for
     private long _seen;
-    private volatile bool _ended;
 
-    /// <summary>Serves until the parent detaches or is gone; then the target runs on.</summary>
+    /// <summary>
+    /// Serves until the parent detaches or is gone, which is to free the target then. ICorDebugProcess::Detach ends
+    /// the session and closes its pipe at once: where a thread tells an event just then, the runtime gives up its end
+    /// for good (MT_SessionClose, dbgtransportsession.cpp), and the process stands still for ever.
+    /// </summary>
     public void Run()
     {
         while (!channel.Ended)
@@ -38,7 +41,6 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
                 string[] words = line.Split(' ');
                 if (words[0] == "detach")
                 {
-                    LetGo();
                     Tell($"ok detach {_seen}");
                     return;
                 }
@@ -46,8 +48,6 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
                 Obey(words);
             }
         }
-
-        LetGo();
     }
 
     public void OnAttached(void* process)
@@ -77,7 +77,7 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
         string facts = $"{DebuggedProcess.ThreadId(thread)} {Channel.Hex(line)}";
         if (!Rest.IsOn && _outputs?.Counts(line) == true)
         {
-            Hold($"output {facts}");
+            Tell($"output {facts}");
             return;
         }
 
@@ -85,8 +85,6 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
             Tell($"said {facts}");
         _process.Continue();
     }
-
-    public void OnEnded() => _ended = true;
 
     public void OnOther() => _process.Continue();
 
@@ -128,10 +126,10 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
         switch (_rules.Judge(_thrown.Address, _thrown.MethodTable, out string facts))
         {
             case Rules.Finding.Counts:
-                Hold($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
+                Tell($"exception {_thrown.Tid} {_thrown.Address:x} {Breakpoints.AllKind} {facts}");
                 return;
             case Rules.Finding.Unknown:
-                Hold($"type {_thrown.Tid} {facts}");
+                Tell($"type {_thrown.Tid} {facts}");
                 return;
             case Rules.Finding.Shown:
                 Tell($"seen {_thrown.Tid} {facts}");
@@ -141,23 +139,10 @@ internal sealed unsafe class Debugger(Channel channel, DebuggedProcess process) 
         _process.Continue();
     }
 
-    /// <summary>Keeps the process where it is until the parent has looked at it.</summary>
-    private void Hold(string line)
-    {
-        DebuggedProcess.Park();
-        Tell(line);
-    }
-
     /// <summary>Two threads speak: that of the commands, and that of the events.</summary>
     private void Tell(string line)
     {
         lock (_speaks)
             channel.Write(line);
-    }
-
-    private void LetGo()
-    {
-        if (!_ended)
-            _process.Detach();
     }
 }

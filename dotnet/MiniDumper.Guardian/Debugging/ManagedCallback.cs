@@ -13,8 +13,6 @@ internal unsafe interface IDebugEvents
 
     void OnOutput(void* thread, string text);
 
-    void OnEnded();
-
     void OnOther();
 }
 
@@ -54,7 +52,6 @@ internal static unsafe class ManagedCallback
 
         void** first = (void**)s_object[0];
         first[9] = (delegate* unmanaged<void*, void*, int>)&CreateProcess;
-        first[10] = (delegate* unmanaged<void*, void*, int>)&ExitProcess;
         first[18] = (delegate* unmanaged<void*, void*, void*, int, char*, char*, int>)&LogMessage;
         ((void**)s_object[1])[7] = (delegate* unmanaged<void*, void*, void*, void*, int, int, int, int>)&Exception;
         return s_object;
@@ -76,13 +73,6 @@ internal static unsafe class ManagedCallback
     private static int CreateProcess(void* self, void* process)
     {
         s_events.OnAttached(process);
-        return 0;
-    }
-
-    [UnmanagedCallersOnly]
-    private static int ExitProcess(void* self, void* process)
-    {
-        s_events.OnEnded();
         return 0;
     }
 

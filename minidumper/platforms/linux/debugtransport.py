@@ -173,8 +173,19 @@ class _Session:
             raise self._unknown(self._first)
         self._send_event(_DETACH, reply=True)
         self._await_event(_ANSWER_S, _DETACH)
-        self._send(_header(_CLOSE))
+        self._close()
         return stopped
+
+    def _close(self) -> None:
+        """End the session, and wait until the runtime has, which takes its FIFOs away then.
+
+        Were our ends closed before, a thread that tells an event just then would fail, and the
+        runtime would give up its own for good (MT_SessionClose, dbgtransportsession.cpp).
+        """
+        self._send(_header(_CLOSE))
+        deadline = time.monotonic() + _ANSWER_S
+        while os.fstat(self._from).st_nlink and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     def _take_over(self) -> None:
         """Go on with the session of a debugger that is gone, and stop the process."""

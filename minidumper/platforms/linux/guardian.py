@@ -231,6 +231,7 @@ class Guardian:
             self._set_breakpoints(wanted)
 
     def _set_breakpoints(self, places: Mapping[int, int]) -> None:
+        os.close(libc.open_breakpoint())  # where we may have none, no thread is to be told of one
         try:
             self._ask_breakpoints(places)
         except OSError:
