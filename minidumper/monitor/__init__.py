@@ -180,8 +180,7 @@ class Monitor:
                 taken += 1
             yield from files.reports()
         if session.ended:
-            name = self._process or session.target.name
-            _LOG.info("%s ended; %d of %d dumps taken", name, taken, self._count)
+            _LOG.info("%s ended; %d of %d dumps taken", session.name, taken, self._count)
 
     async def __aiter__(self) -> AsyncIterator[CaptureReport]:
         """The same in an event loop, which goes on meanwhile."""

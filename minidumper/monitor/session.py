@@ -90,6 +90,8 @@ class Session:
         self._began = time.monotonic()
         with ExitStack() as stack:
             self.target: LiveTarget = platforms.open_target(pid)
+            self.name = self.target.name
+            """As long as it runs; what has ended has none of its own."""
             platforms.configure(self.target, settings.options)
             stack.callback(lambda: self.target.close())
             stack.callback(self._close_capture)
@@ -355,9 +357,10 @@ class Session:
         pid = self.target.pid
         self.target.close()
         self.target = platforms.open_target(pid)
+        self.name = self.target.name
         platforms.configure(self.target, self._settings.options)
         self.watcher.follow(self.target)
         self._sites = self._new_sites()
         self._awaits_exit = self._wants.exits
         self._began = time.monotonic()
-        _LOG.info("process %d runs %s now", pid, self.target.name)
+        _LOG.info("process %d runs %s now", pid, self.name)
