@@ -40,7 +40,7 @@ def watched(
         cost = rate(app, count)
         own.send_signal(signal.SIGINT)
         _, said = own.communicate(timeout=60)
-    seen = re.search(r"exceptions thrown meanwhile: (\d+)", said)
+    seen = re.search(r"exceptions thrown in all: (\d+)", said)
     return cost, int(seen[1]) if seen else 0
 
 

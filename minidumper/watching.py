@@ -17,7 +17,7 @@ MANAGED_CODE = "E0434352"
 
 
 class EventKind(enum.Enum):
-    """What happened in the target; a thread is held at the first five until `resume()`."""
+    """What happened in the target; a thread is held at the first six until `resume()`."""
 
     EXCEPTION = "exception"
     """A managed exception that counts is about to be thrown."""
@@ -29,6 +29,8 @@ class EventKind(enum.Enum):
     """Another program took the place of the one before."""
     OUTPUT = "output"
     """A line of debug output that counts."""
+    STAGE = "stage"
+    """The program has come so far that `watch_start` is to look again."""
     TYPE = "type"
     """An exception of a type is thrown that no rule is known for: `add_rule` lets it go on."""
     BEGAN = "began"
@@ -169,6 +171,12 @@ class Watcher(Protocol):
 
     def resume(self) -> None:
         """Let the thread of the last event that holds one run on."""
+        ...
+
+    def watch_start(self) -> bool | None:
+        """Hold a program that begins before its runtime runs managed code; whether it is there now,
+        None where it cannot be held.
+        """
         ...
 
     def watch_exit(self) -> bool:

@@ -27,6 +27,9 @@ internal sealed unsafe class Breakpoints
     /// <summary>The kind of the one where .NET puts debug output out.</summary>
     public const int OutputKind = 5;
 
+    /// <summary>The kind of the one that a program passes as it begins.</summary>
+    public const int StageKind = 6;
+
     /// <summary>The kind of the one at exit(3).</summary>
     public const int ExitKind = 9;
 
@@ -49,7 +52,7 @@ internal sealed unsafe class Breakpoints
     public KernelFilter Filter { get; } = new();
 
     /// <summary>Whether exceptions are among what is watched.</summary>
-    public bool HasExceptions => _watched.Any(address => _kinds[address] is not (ExitKind or OutputKind));
+    public bool HasExceptions => _watched.Any(address => _kinds[address] is not (ExitKind or OutputKind or StageKind));
 
     /// <summary>Whether a thread that is about to take a SIGURG was sent it by one of these.</summary>
     public static bool IsOurs(Tracee tracee)

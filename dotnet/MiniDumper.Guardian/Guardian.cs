@@ -229,6 +229,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
             ReportExit(tracee, (int)Libc.Register(tracee.Tid, Libc.Rdi) << 8);
         else if (kind == Breakpoints.OutputKind)
             HandleOutput(tracee);
+        else if (kind == Breakpoints.StageKind)
+            Report(tracee, $"stage {tracee.Tid}");
         else if (kind == Breakpoints.RangeKind)
             Decide(tracee, _exceptions.JudgeUnmade(tracee, kind.Value), 0);
         else

@@ -52,6 +52,10 @@ class EndWatcher:
     def resume(self) -> None:
         """Nothing is held."""
 
+    def watch_start(self) -> bool | None:
+        """Nothing is held."""
+        return None
+
     def watch_exit(self) -> bool:
         """Nothing is held."""
         return False

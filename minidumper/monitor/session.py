@@ -271,6 +271,8 @@ class Session:
         moment = None
         if event.kind is EventKind.EXEC:
             self._reopen()
+        elif event.kind is EventKind.STAGE:
+            self._sites.look_at_start()
         elif event.kind is EventKind.EXIT:
             moment = Moment("exit") if self._wants.exits else None
         elif event.kind is EventKind.EXCEPTION:
@@ -361,6 +363,7 @@ class Session:
         platforms.configure(self.target, self._settings.options)
         self.watcher.follow(self.target)
         self._sites = self._new_sites()
+        self._sites.look_at_start()
         self._awaits_exit = self._wants.exits
         self._began = time.monotonic()
         _LOG.info("process %d runs %s now", pid, self.name)

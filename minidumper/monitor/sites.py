@@ -50,7 +50,8 @@ RUNTIME_WAIT_S = 10.0
 
 _RARE_POLL_S = 0.25
 _CORE_LIBRARY = "/System.Private.CoreLib.dll"  # mapped when the runtime is about to be ready
-_CORE_LIBRARY_WAIT_S = 1.0  # it is no file of its own in a bundle
+_START_WAIT_S = 1.0  # a bundle has no such file, and tells nothing of its start
+_DEATHS = 2
 _RUNTIME_STEP_S = 0.001  # the runtime begins in steps, until it can be read
 
 
@@ -69,6 +70,7 @@ class ThrowSites:
         self._look_next = 0.0
         self._look_often_until = 0.0
         self._final = False
+        self._starts = False
         self._began = time.monotonic()
 
     @property
@@ -104,6 +106,18 @@ class ThrowSites:
             _LOG.info(_UNSEEN if RANGE_CHECK in places else _UNSEEN_YET)
         self.awaits_runtime = False
 
+    def look_at_start(self) -> None:
+        """A program that begins is held: watch it where its runtime is about to run its code.
+
+        Raises:
+            BridgeError: its runtime cannot be read.
+        """
+        if self.awaits_runtime:
+            there = self._watcher.watch_start()
+            self._starts = there is False
+            if there:
+                self._look_for_runtime()
+
     def look(self, late_site: Callable[[], int | None]) -> None:
         """Look for what was not there the last time; `late_site` asks for `late_throw_site`.
 
@@ -111,7 +125,8 @@ class ThrowSites:
             BridgeError: a program that began has a runtime that cannot be read.
         """
         if self.awaits_runtime:
-            self._look_for_runtime()
+            if not self._starts or time.monotonic() - self._began > _START_WAIT_S:
+                self._look_for_runtime()
             return
         now = time.monotonic()
         if self.poll_s is None or now < self._look_next:
@@ -130,11 +145,13 @@ class ThrowSites:
 
     def _look_for_runtime(self) -> None:
         """Of a program that has just begun: watch it as soon as its runtime can be read."""
-        early = time.monotonic() - self._began < _CORE_LIBRARY_WAIT_S
+        early = time.monotonic() - self._began < _START_WAIT_S
         if early and not any(r.path.endswith(_CORE_LIBRARY) for r in self._target.regions()):
             return
         if find_runtime(self._target) is None:
             return
+        deaths = 0
+        deadline = time.monotonic() + RUNTIME_WAIT_S
         with ExitStack() as stack:
             planner: Planner | None = None
             while self.awaits_runtime:
@@ -146,9 +163,11 @@ class ThrowSites:
                             planner.open_again()
                         self.watch(planner)
                     except BridgeError as err:
-                        if time.monotonic() - self._began > RUNTIME_WAIT_S:
+                        died = err.exit_status is not None  # the DAC crashed, or hung
+                        deaths += died
+                        if deaths > _DEATHS if died else time.monotonic() > deadline:
                             raise
-                        if planner and err.exit_status is not None:  # the DAC crashed
+                        if planner and died:
                             planner.close()
                             planner = None
                 time.sleep(_RUNTIME_STEP_S)

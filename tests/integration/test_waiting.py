@@ -56,6 +56,16 @@ def test_a_limit_that_is_not_met_waits(app: Running, tmp_path: Path) -> None:
     assert_well(app)
 
 
+def test_two_at_once_are_told_of_each_other(app: Running, tmp_path: Path) -> None:
+    with started("-mm", "-e", app.pid, cwd=tmp_path) as own:
+        await_line(own, "waiting in process")
+        done = minidumper("-mm", app.pid, cwd=tmp_path)
+        own.send_signal(signal.SIGINT)
+    assert done.returncode == 4
+    assert f"minidumper waits in it, process {own.pid}: end that wait first" in done.stderr
+    assert_well(app)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_at_the_end_all_threads_and_memory_are_there(version: str, tmp_path: Path) -> None:
     with running("Faults", version) as app:

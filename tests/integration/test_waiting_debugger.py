@@ -113,7 +113,7 @@ def test_none_is_missed_or_counted_twice(tmp_path: Path) -> None:
     with running("Faults") as app:
         with waiting(app, "-e", 1, "-f", "no such text", cwd=tmp_path) as own:
             app.ask("rate 300")
-            assert "exceptions thrown meanwhile: 300\n" in ended(own)
+            assert "exceptions thrown in all: 300\n" in ended(own)
         assert_well(app)
 
 

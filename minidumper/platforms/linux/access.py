@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from ...errors import AccessDeniedError, AlreadyTracedError, TargetError
 from .procfs import Status, parse_status
@@ -36,15 +39,27 @@ def yama_scope() -> int | None:
         return None
 
 
+def _minidumper_of(guardian: int) -> int:
+    """The minidumper that a tracer works for; 0 where it is another debugger."""
+    with suppress(psutil.Error):
+        process = psutil.Process(guardian)
+        if any("MiniDumper.Guardian" in word for word in process.cmdline()):
+            return process.ppid()
+    return 0
+
+
 def denied(pid: int, status: Status) -> TargetError:
     """The error that says which gate refused access to `pid`."""
     where = f"process {pid} ({status.name})"
     if status.tracer_pid:
+        waits = _minidumper_of(status.tracer_pid)
         return AlreadyTracedError(
             f"{where} is being traced by process {status.tracer_pid}",
             tracer_pid=status.tracer_pid,
             pid=pid,
-            hint="end that debugger first",
+            hint=f"minidumper waits in it, process {waits}: end that wait first"
+            if waits
+            else "end that debugger first",
         )
     gate, why, hint = _gate(status)
     return AccessDeniedError(

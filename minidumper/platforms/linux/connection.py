@@ -189,6 +189,7 @@ _EVENTS: Mapping[str, Callable[[EventKind, Sequence[str]], WatchEvent]] = {
     "signal": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
     "exit": lambda kind, w: WatchEvent(kind, int(w[0]), number=int(w[1])),
     "exec": lambda kind, w: WatchEvent(kind, int(w[0])),
+    "stage": lambda kind, w: WatchEvent(kind, int(w[0])),
     "type": lambda kind, w: WatchEvent(
         kind, int(w[0]), method_table=int(w[1], 16), address=int(w[2], 16)
     ),

@@ -126,7 +126,7 @@ class Debugger:
             try:
                 (seen,) = self.connection.ask("detach", _DETACH_S)
                 if seen != "0":
-                    _LOG.info("exceptions thrown meanwhile: %s", seen)
+                    _LOG.info("exceptions thrown in all: %s", seen)
                 self.connection.close(_DETACH_S)
             except CaptureError as err:
                 _LOG.debug("%s", err)

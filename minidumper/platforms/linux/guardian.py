@@ -38,10 +38,15 @@ from .process import RIP, RSP, LinuxProcess
 
 _LOG = logging.getLogger(__name__)
 
-OUTPUT_KIND, EXIT_KIND = 5, 9
-"""The kinds of the guardian's breakpoints at .NET's call of syslog(3) and at exit(3)."""
+OUTPUT_KIND, STAGE_KIND, EXIT_KIND = 5, 6, 9
+"""The kinds of the guardian's breakpoints at .NET's call of syslog(3), at what a program passes as
+it begins, and at exit(3)."""
 
 _C_LIBRARIES = ("libc.so", "libc-")
+_LOADED = (("ld-linux", "ld-musl"), "_dl_debug_state")
+"""What the dynamic linker calls when it has mapped libraries: r_brk of link.h."""
+_RUNS = (("libcoreclr.so",), "coreclr_execute_assembly")
+"""What its host calls to run a program: https://learn.microsoft.com/dotnet/core/tutorials/netcore-hosting"""
 _SYSLOG = (("libSystem.Native.so",), "SystemNative_SysLog")
 """What System.Diagnostics.DebugProvider calls without a debugger: DebugProvider.Unix.cs."""
 _HELPERS = (THROW, RETHROW, RANGE_CHECK)
@@ -51,6 +56,7 @@ _HOLDING = {
     EventKind.EXIT,
     EventKind.EXEC,
     EventKind.OUTPUT,
+    EventKind.STAGE,
 }
 
 _REGSETS = (libc.NT_PRSTATUS, libc.NT_FPREGSET, libc.NT_X86_XSTATE)
@@ -148,6 +154,24 @@ class Guardian:
         """Let the thread of the last event that holds one run on."""
         self.first = None
         self._connection.send("resume")
+
+    def watch_start(self) -> bool | None:
+        """Hold a program that begins as it loads libraries, and, once the runtime is one of them,
+        before it runs managed code; whether that is where it is held now, None where no
+        breakpoint can be had.
+        """
+        assert self._target
+        runs = _function(self._target, *_RUNS)
+        if runs and self._places.get(STAGE_KIND) == runs:
+            return True
+        place = runs or _function(self._target, *_LOADED)
+        if place and self._places.get(STAGE_KIND) != place:
+            try:
+                self._set_breakpoints(self._places | {STAGE_KIND: place})
+            except OSError as err:
+                _LOG.debug("no breakpoint as the program begins: %s", err)
+                return None
+        return False
 
     def watch_exit(self) -> bool:
         """Hold the process at libc's exit(3); False where there is no libc yet.
@@ -300,7 +324,7 @@ class Guardian:
         try:
             (seen,) = self._connection.ask("detach")
             if seen != "0":
-                _LOG.info("exceptions thrown meanwhile: %s", seen)
+                _LOG.info("exceptions thrown in all: %s", seen)
             self._connection.close(ANSWER_S)
         except (OSError, CaptureError):
             self._connection.close()  # the kernel lets the target go

@@ -119,6 +119,10 @@ class LinuxWatcher:
         else:
             self._guardian.resume()
 
+    def watch_start(self) -> bool | None:
+        """See `Guardian.watch_start`."""
+        return self._guardian.watch_start()
+
     def watch_exit(self) -> bool:
         """See `Guardian.watch_exit`."""
         return self._guardian.watch_exit()

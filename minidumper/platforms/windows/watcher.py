@@ -116,6 +116,10 @@ class DebugWatcher:
         """When the event came that holds the process (time.monotonic); None where none does."""
         return self._loop.held_since
 
+    def watch_start(self) -> bool | None:
+        """Nothing is to be held: a debugger sees all from the first instruction on."""
+        return None
+
     def watch_exit(self) -> bool:
         """The system tells of it."""
         return True
