@@ -89,13 +89,10 @@ class Session:
         self._modules: dict[str, int] = {}
         self._began = time.monotonic()
         with ExitStack() as stack:
-            self.target: LiveTarget = platforms.open_target(pid)
-            self.name = self.target.name
-            """As long as it runs; what has ended has none of its own."""
-            platforms.configure(self.target, settings.options)
+            self._open(pid)
             stack.callback(lambda: self.target.close())
             stack.callback(self._close_capture)
-            self.check_outputs()
+            self._check_outputs()
             self.watcher = self._watch(launched)
             stack.callback(self.watcher.close)
             self._sites = self._new_sites()
@@ -123,13 +120,13 @@ class Session:
         if not self._wants.holds:
             with self.target.stopped():  # what forbids it is told now, not at the moment
                 pass
-        self.check_outputs()
+        self._check_outputs()
         self._awaits_exit = self._wants.exits and not self.watcher.watch_exit()
         self._sites.begin()
         if self._sites.awaits_runtime:
             self._asked(self._sites.watch)
 
-    def check_outputs(self) -> None:
+    def _check_outputs(self) -> None:
         """Find what would keep a dump from being written, before its moment comes.
 
         Raises:
@@ -214,6 +211,11 @@ class Session:
             packed=self._settings.level is not None,
             given_before=self._given,
         )
+
+    def _open(self, pid: int) -> None:
+        self.target: LiveTarget = platforms.open_target(pid)
+        self.name = self.target.name  # what has ended has none of its own
+        platforms.configure(self.target, self._settings.options)
 
     def _watch(self, launched: LaunchedProcess | None) -> Watcher:
         if not self._wants.holds:
@@ -358,9 +360,7 @@ class Session:
         self._close_capture()
         pid = self.target.pid
         self.target.close()
-        self.target = platforms.open_target(pid)
-        self.name = self.target.name
-        platforms.configure(self.target, self._settings.options)
+        self._open(pid)
         self.watcher.follow(self.target)
         self._sites = self._new_sites()
         self._sites.look_at_start()

@@ -125,7 +125,7 @@ class ThrowSites:
             BridgeError: a program that began has a runtime that cannot be read.
         """
         if self.awaits_runtime:
-            if not self._starts or time.monotonic() - self._began > _START_WAIT_S:
+            if self._may_be_ready():
                 self._look_for_runtime()
             return
         now = time.monotonic()
@@ -143,11 +143,15 @@ class ThrowSites:
         self._look_next = 0.0
         self._look_often_until = time.monotonic() + _POLL_S
 
+    def _may_be_ready(self) -> bool:
+        if time.monotonic() - self._began > _START_WAIT_S:
+            return True
+        return not self._starts and any(
+            region.path.endswith(_CORE_LIBRARY) for region in self._target.regions()
+        )
+
     def _look_for_runtime(self) -> None:
         """Of a program that has just begun: watch it as soon as its runtime can be read."""
-        early = time.monotonic() - self._began < _START_WAIT_S
-        if early and not any(r.path.endswith(_CORE_LIBRARY) for r in self._target.regions()):
-            return
         if find_runtime(self._target) is None:
             return
         deaths = 0

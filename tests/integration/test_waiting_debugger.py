@@ -171,14 +171,13 @@ def kill_all(app: Running, cwd: Path) -> None:
 
 def test_launched(tmp_path: Path) -> None:
     """From when its runtime takes a debugger on."""
-    path = {"PATH": f"{runtimes.root('10.0.14')}:{os.environ['PATH']}"}
     program = ("-x", *command("Faults", "10.0.14"))
     with started(
         *("-mm", "--json", "-e", "1", "--type", RARE, *program),
         cwd=tmp_path,
         prefix=WITHOUT_BREAKPOINTS,
         stdin=subprocess.PIPE,
-        env=runtimes.dotnet_environment("10.0.14") | path,
+        env=runtimes.dotnet_environment("10.0.14"),
     ) as own:
         await_line(own, f"{SAID}, an exception takes 3 to 4 ms; those before were not seen")
         out, said = own.communicate("caught rare\nend exit\n", timeout=DEADLINE_S)

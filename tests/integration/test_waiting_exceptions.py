@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -102,8 +101,12 @@ def test_held_where_native_code_throws(version: str, tmp_path: Path) -> None:
             (report,) = reports(own)
         assert_well(app)
     stacks = sections(report, version, "stacks")["stacks"]
-    lines = frames(stacks, report["exception"]["tid"])
+    tid = report["exception"]["tid"]
+    lines = frames(stacks, tid)
+    assert "CastHelpers" in next(line for line in lines if "ManagedMethod" in line)
     assert any("<Caught>" in line for line in lines)
+    (thread,) = [row for row in dump_info(report["path"]).threads if row.tid == tid]
+    assert thread.place.startswith("libcoreclr.so+0x")
     assert verify(report["path"]).problems == ()
 
 
@@ -338,14 +341,9 @@ def test_launched_and_watched_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_program_waits_for_a_minidumper_that_comes_late(version: str, tmp_path: Path) -> None:
     """It is held before it runs its code, however long it takes to look at it."""
-    path = {"PATH": f"{runtimes.root(version)}:{os.environ['PATH']}"}
     words = ("-mm", "--json", "-e", "1", "-x", *command("Faults", version))
-    with started(
-        *words,
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        env=runtimes.dotnet_environment(version) | path,
-    ) as own:
+    environment = runtimes.dotnet_environment(version)
+    with started(*words, cwd=tmp_path, stdin=subprocess.PIPE, env=environment) as own:
         assert own.stdin
         own.stdin.write("caught cast\nend exit\n")
         own.stdin.flush()

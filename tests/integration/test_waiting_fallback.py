@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,16 @@ def dumped(
 def _hunt(how: int, stopped: threading.Event) -> None:
     """Send a signal to each worker that there is, or will be."""
     while not stopped.wait(0.01):
-        for child in psutil.Process().children():
-            try:
-                if "minidumper.clr.worker" in " ".join(child.cmdline()):
-                    os.kill(child.pid, how)
-            except (psutil.Error, ProcessLookupError):
-                continue
+        for worker in _workers():
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, how)
+
+
+def _workers() -> Iterator[psutil.Process]:
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "minidumper.clr.worker" in " ".join(child.cmdline()):
+                yield child
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGSEGV], ids=["hangs", "crashes"])
@@ -79,11 +84,7 @@ def test_all_private_memory_instead(
 
 
 def kill_worker() -> None:
-    (worker,) = [
-        child
-        for child in psutil.Process().children()
-        if "minidumper.clr.worker" in " ".join(child.cmdline())
-    ]
+    (worker,) = _workers()
     worker.kill()
 
 

@@ -121,7 +121,7 @@ class Debugger:
         self.connection.send("resume")
 
     def close(self) -> None:
-        """Be its debugger no longer, and free it where a thread has stopped it just then."""
+        """Be its debugger no longer: the helper ends, and what it leaves is freed."""
         with self._watchdog:
             try:
                 (seen,) = self.connection.ask("detach", _DETACH_S)
@@ -135,7 +135,7 @@ class Debugger:
                 return
             try:
                 found = rescue(self._pid)
-                _LOG.debug("stopped by late events of the debugger: %d", found)
+                _LOG.debug("let go by its debugger, and found stopped %d times", found)
             except MiniDumperError as err:
                 if not self._has_ended():
                     _LOG.warning("the process may stand still: %s", err)

@@ -161,11 +161,12 @@ class Guardian:
         breakpoint can be had.
         """
         assert self._target
+        watched = self._places.get(STAGE_KIND)
         runs = _function(self._target, *_RUNS)
-        if runs and self._places.get(STAGE_KIND) == runs:
+        if runs and watched == runs:
             return True
-        place = runs or _function(self._target, *_LOADED)
-        if place and self._places.get(STAGE_KIND) != place:
+        place = runs or watched or _function(self._target, *_LOADED)
+        if place and watched != place:
             try:
                 self._set_breakpoints(self._places | {STAGE_KIND: place})
             except OSError as err:

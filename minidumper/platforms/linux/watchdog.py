@@ -1,7 +1,7 @@
 """Frees a target whose debugger we were when we are killed: a process that outlives us.
 
 A debugger that dies leaves the target stopped, or to be stopped at its next exception, for ever.
-The helper that is the debugger lets it go when we are gone, but may itself be killed, or hang.
+The helper that is the debugger ends when we are gone, but may itself be killed, or hang.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ main(sys.argv[1])
 """
 _READY = _DONE = b"."
 _HELPER_S = 5.0
-"""Seconds in which the helper lets the target go by itself; it takes at most one."""
+"""Seconds in which the helper ends by itself."""
 _ANSWER_S = 10.0
 
 
