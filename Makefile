@@ -29,7 +29,7 @@ lint: $(VENV)/.installed-test
 # this machine or a newer one.
 dist: $(FREEZER)/.installed
 	@$(FREEZER)/bin/pyinstaller --noconfirm --log-level ERROR --workpath build \
-		--distpath $(DIST) packaging/minidumper.spec
+		--distpath $(DIST) dotnet/freeze/minidumper.spec
 	@tar --create --gzip --file $(DIST)/$(FROZEN).tar.gz --directory $(DIST) \
 		--owner 0 --group 0 --numeric-owner $(FROZEN)
 	@echo $(DIST)/$(FROZEN).tar.gz

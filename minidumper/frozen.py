@@ -1,4 +1,4 @@
-"""What differs in a program that PyInstaller froze (packaging/)."""
+"""What differs in a program that PyInstaller froze (dotnet/freeze/)."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ from minidumper.clr.worker import main
 main(sys.argv[1], platforms)
 """
 WORKER_WORD = "_worker"
-"""The first word by which a frozen program (packaging/program.py) is its own worker."""
+"""The first word by which a frozen program (dotnet/freeze/program.py) is its own worker."""
 
 
 class ClrClient:

@@ -20,7 +20,7 @@ from ...errors import CaptureError, MiniDumperError
 from .debugtransport import rescue
 
 WATCHDOG_WORD = "_watchdog"
-"""The first word by which a frozen program (packaging/program.py) is its own watchdog."""
+"""The first word by which a frozen program (dotnet/freeze/program.py) is its own watchdog."""
 
 _BOOT = """
 import json, sys
