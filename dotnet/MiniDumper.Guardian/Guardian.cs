@@ -12,12 +12,12 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c> (those of its message and of the exception inside it), <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but output, debugged, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>calls</c> (its system calls tell when its runtime begins), <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c> (those of its message and of the exception inside it), <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but output, debugged, calls, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
-/// Events, of which the first five hold their thread until <c>resume</c>, one at a time:
-/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>output TID TEXT</c>;
+/// Events, of which the first six hold their thread until <c>resume</c>, one at a time:
+/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>stage TID</c> (of its beginning), <c>output TID TEXT</c>;
 /// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE…</c> (and of those inside it), <c>said TID TEXT</c> and <c>began TID</c>, <c>gone TID</c>,
 /// <c>blind TID ERRNO</c> (nothing can be watched in a new thread) and <c>ended STATUS</c> just tell.
 /// </remarks>
@@ -106,6 +106,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case "debugged":
                 _debugged = true;
                 break;
+            case "calls":
+                _tracees.StopsAtCalls = true;
+                break;
             case "stop":
                 Stop();
                 break;
@@ -169,6 +172,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
             channel.Write($"blind {tracee.Tid} {errno}");
         switch (tracee.Event)
         {
+            case 0 when tracee.AtCall:
+                HandleCall(tracee);
+                break;
             case 0:
                 HandleSignal(tracee);
                 break;
@@ -177,6 +183,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 _exceptions.Forget();
                 _faults.Forget();
                 _exitTold = false;
+                _tracees.StopsAtCalls = false;
                 Report(tracee, $"exec {tracee.Tid}");
                 break;
             case Libc.EventExit:
@@ -209,6 +216,19 @@ internal sealed class Guardian(Channel channel) : IDisposable
             Report(tracee, $"signal {tracee.Tid} {signal}");
         else
             tracee.Continue(signal);
+    }
+
+    /// <summary>Tells, once, that the runtime is about to run.</summary>
+    private void HandleCall(Tracee tracee)
+    {
+        if (!_tracees.StopsAtCalls || !Beginning.IsThere(_tracees.Pid, tracee.Tid))
+        {
+            tracee.Continue(0);
+            return;
+        }
+
+        _tracees.StopsAtCalls = false;
+        Report(tracee, $"stage {tracee.Tid}");
     }
 
     /// <summary>Ends a process as a stack overflow does that does not hang, by abort(3).</summary>

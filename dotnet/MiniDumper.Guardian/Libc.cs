@@ -20,9 +20,11 @@ internal static unsafe class Libc
     public const int GetEventMessage = 0x4201;
     public const int GetSigInfo = 0x4202;
     public const int GetRegSet = 0x4204;
+    public const int SysCall = 24;
     public const int Seize = 0x4206;
     public const int Interrupt = 0x4207;
     public const int Listen = 0x4208;
+    public const int OptionSysGood = 1;
     public const int OptionClone = 8;
     public const int OptionExec = 0x10;
     public const int OptionExit = 0x40;
@@ -33,6 +35,7 @@ internal static unsafe class Libc
 
     public const int OrigRax = 15 * 8; // offsets in struct user_regs_struct, sys/user.h
     public const int Rdx = 12 * 8;
+    public const int Rsi = 13 * 8;
     public const int Rdi = 14 * 8;
     public const int Rip = 16 * 8;
     public const int Rsp = 19 * 8;

@@ -25,7 +25,7 @@ internal sealed unsafe class Output
     }
 
     /// <summary>A text of UTF-8 that a zero byte ends, read page by page, without the end of its line.</summary>
-    private static string Text(int pid, ulong address)
+    public static string Text(int pid, ulong address)
     {
         byte* bytes = stackalloc byte[MaxLine];
         int length = 0;

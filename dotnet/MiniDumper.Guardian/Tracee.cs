@@ -3,7 +3,7 @@ using System.Collections.Generic;
 namespace MiniDumper.Guardian;
 
 /// <summary>A thread of the target, seized.</summary>
-internal sealed class Tracee(int tid)
+internal sealed class Tracee(int tid, Tracees process)
 {
     public int Tid => tid;
 
@@ -31,8 +31,11 @@ internal sealed class Tracee(int tid)
 
     public int Signal => (Status >> 8) & 0xff;
 
+    /// <summary>Whether it is at the beginning or the end of a system call.</summary>
+    public bool AtCall => Event == 0 && Signal == (Libc.SigTrap | 0x80); // PTRACE_O_TRACESYSGOOD, ptrace(2)
+
     /// <summary>The signal that it is about to take; 0 for none.</summary>
-    public int Pending => !Stopped || Event != 0 ? 0 : Doomed ? Libc.SigAbrt : Signal;
+    public int Pending => !Stopped || Event != 0 || AtCall ? 0 : Doomed ? Libc.SigAbrt : Signal;
 
     /// <summary>Lets it run on with a signal; in a group-stop it stays stopped, as everybody sees it, until SIGCONT.</summary>
     public void Continue(int signal)
@@ -41,7 +44,7 @@ internal sealed class Tracee(int tid)
         Status = 0;
         Parked = false;
         // ESRCH: it was killed while it was held.
-        _ = group ? Libc.Ptrace(Libc.Listen, tid) : Libc.Ptrace(Libc.Cont, tid, 0, signal);
+        _ = group ? Libc.Ptrace(Libc.Listen, tid) : Libc.Ptrace(process.StopsAtCalls ? Libc.SysCall : Libc.Cont, tid, 0, signal);
     }
 
     /// <summary>Has nothing watched in it any more.</summary>

@@ -25,6 +25,9 @@ internal sealed class Tracees
 
     public IEnumerable<Tracee> All => _all.Values;
 
+    /// <summary>Whether threads that are let run on stop at their next system call.</summary>
+    public bool StopsAtCalls { get; set; }
+
     /// <summary>Can be read when a thread has stopped or ended.</summary>
     public int Signals => _signals;
 
@@ -32,7 +35,7 @@ internal sealed class Tracees
     public int Seize(int pid, bool exits)
     {
         Pid = pid;
-        nint options = Libc.OptionClone | Libc.OptionExec | (exits ? Libc.OptionExit : 0);
+        nint options = Libc.OptionSysGood | Libc.OptionClone | Libc.OptionExec | (exits ? Libc.OptionExit : 0);
         while (true)
         {
             List<int> fresh = [.. Tids().Where(tid => !_all.ContainsKey(tid))];
@@ -40,7 +43,7 @@ internal sealed class Tracees
             {
                 if (Libc.Ptrace(Libc.Seize, tid, 0, options) == 0)
                 {
-                    _all[tid] = new Tracee(tid);
+                    _all[tid] = new Tracee(tid, this);
                     continue;
                 }
 
@@ -67,7 +70,7 @@ internal sealed class Tracees
 
         bool stopped = (status & 0xff) == 0x7f; // WIFSTOPPED
         if (!_all.TryGetValue(tid, out tracee!))
-            tracee = _all[tid] = new Tracee(tid);
+            tracee = _all[tid] = new Tracee(tid, this);
         tracee.Status = stopped ? status : 0;
         if (!stopped)
             Remove(tracee);

@@ -193,7 +193,7 @@ def watch(
         from .linux.watcher import LinuxWatcher
 
         assert isinstance(target, LinuxProcess)
-        return LinuxWatcher(guardian, target, what)
+        return LinuxWatcher(guardian, target, what, begins=launched is not None)
     if sys.platform == "win32":
         from .windows.launching import Launched
         from .windows.process import WindowsProcess

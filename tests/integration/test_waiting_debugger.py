@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support import gates, runtimes, seccomp
+from minidumper.platforms.linux.debugtransport import fifos
+from tests.support import gates, processes, runtimes, seccomp
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, command, running
 from tests.support.waiting import (
@@ -169,21 +170,60 @@ def kill_all(app: Running, cwd: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_launched(tmp_path: Path) -> None:
-    """From when its runtime takes a debugger on."""
-    program = ("-x", *command("Faults", "10.0.14"))
+@contextmanager
+def launched(version: str, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A minidumper that launches Faults without breakpoints; Faults throws once, and ends."""
     with started(
-        *("-mm", "--json", "-e", "1", "--type", RARE, *program),
-        cwd=tmp_path,
+        *("-mm", "--json", "-e", "1", "-x", *command("Faults", version)),
+        cwd=cwd,
         prefix=WITHOUT_BREAKPOINTS,
         stdin=subprocess.PIPE,
-        env=runtimes.dotnet_environment("10.0.14"),
+        env={**runtimes.dotnet_environment(version), **variables},
     ) as own:
-        await_line(own, f"{SAID}, an exception takes 3 to 4 ms; those before were not seen")
-        out, said = own.communicate("caught rare\nend exit\n", timeout=DEADLINE_S)
+        assert own.stdin
+        own.stdin.write("caught cast\nend exit\n")
+        own.stdin.flush()
+        yield own
+
+
+def held_as_it_begins(own: subprocess.Popen[str]) -> int:
+    """The pid of a program whose runtime has begun: it waits for `own`, which is stopped."""
+    pid = int(await_line(own, " runs ").split("process ")[1].split()[0])
+    while "t" in processes.state(pid):  # as it has become the program
+        pass
+    own.send_signal(signal.SIGSTOP)
+    while not fifos(pid) or "t" not in processes.state(pid):
+        assert processes.state(pid) != "Z", "it ran to its end"
+    return pid
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_launched_and_watched_from_the_first_exception_on(version: str, tmp_path: Path) -> None:
+    with launched(version, tmp_path) as own:
+        held_as_it_begins(own)
+        own.send_signal(signal.SIGCONT)
+        out, said = own.communicate(timeout=DEADLINE_S)
     assert own.returncode == 7, said
+    assert f"{SAID}, an exception takes {COSTS[version]} ms\n" in said
     (report,) = json.loads(out[out.index("[") :])
-    assert report["exception"]["message"] == "a rare one"
+    assert report["exception"]["type"] == "System.InvalidCastException"
+
+
+def test_killed_as_the_program_begins(tmp_path: Path) -> None:
+    with launched("10.0.14", tmp_path) as own:
+        program = psutil.Process(held_as_it_begins(own))
+        own.kill()
+        psutil.wait_procs([program])
+        assert own.stdout
+        assert "InvalidCastException\n" in own.stdout.read()
+
+
+def test_launched_without_its_debugger_interface(tmp_path: Path) -> None:
+    with launched("10.0.14", tmp_path, DOTNET_EnableDiagnostics="0") as own:
+        out, said = own.communicate(timeout=DEADLINE_S)
+    assert own.returncode == 1, said
+    assert "cannot have a debugger: its runtime listens to none" in said
+    assert "InvalidCastException\n" in out
 
 
 def test_why_there_can_be_no_debugger(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Debugger:
             raise _unable(f"{_INTERFACE} beside {_RUNTIME}: {err.strerror}") from None
         major = found[1].decode() if found else "of unknown version"
         if major not in MAJORS:
-            raise _unable(f".NET {major} is not known to it")
+            raise _unable(f"that takes .NET {', '.join(MAJORS)}")
         pipes = fifos(self._pid)
         if not any(f"-{self._pid}-" in pipe.name for pipe in pipes):
             raise _unable(

@@ -14,10 +14,11 @@ dotnet/runtime, src/coreclr/debug/inc. A header has 48 bytes; of an event's body
 from __future__ import annotations
 
 import os
+import select
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -220,18 +221,25 @@ class _Session:
     def _connected(self) -> tuple[int, int]:
         """Both FIFOs, once the runtime waits at them.
 
+        Raises:
+            TargetNotFoundError: the process ends, or has ended.
+            AlreadyTracedError: a debugger holds it.
+            CaptureError: it waits for none.
+
         A second client would end the session of the first for good, so as long as one is connected
         it is waited for: one that is gone, ourselves among them, the runtime soon sees to be gone.
         """
         deadline = time.monotonic() + _LISTEN_S
-        while True:
-            held = "" in _connections(self._pid)
-            pipes = None if held else self._opened()
-            if pipes:
-                return pipes
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(_POLL_S)
+        with _open_process(self._pid) as process:
+            while True:
+                held = "" in _connections(self._pid)
+                pipes = None if held else self._opened()
+                if pipes:
+                    return pipes
+                if time.monotonic() >= deadline:
+                    break
+                if select.select([process], [], [], _POLL_S)[0]:
+                    raise _gone(self._pid)
         if held:
             raise AlreadyTracedError(
                 f"a debugger holds process {self._pid}",
@@ -315,9 +323,26 @@ def _connections(pid: int) -> list[str]:
                     found.append(link.partition(_GONE)[1])
         return found
     except FileNotFoundError:
-        raise TargetNotFoundError(f"there is no process {pid}", pid=pid) from None
+        raise _gone(pid) from None
     except PermissionError as err:
         raise _denied(pid) from err
+
+
+@contextmanager
+def _open_process(pid: int) -> Iterator[int]:
+    """A descriptor that can be read when the process has ended: pidfd_open(2)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise _gone(pid) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _gone(pid: int) -> TargetNotFoundError:
+    return TargetNotFoundError(f"there is no process {pid}", pid=pid)
 
 
 def _denied(pid: int) -> AccessDeniedError:

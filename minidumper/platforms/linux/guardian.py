@@ -210,16 +210,15 @@ class Guardian:
         try:
             self._set_throw_places(places)
         except OSError as err:
-            raise NoBreakpointsError(
-                f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
-                stage="watch",
-                hint="perf_event_open(2) takes kernel.perf_event_paranoid at most 2 or "
-                "CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
-            ) from None
+            raise _refused(err) from None
 
     def add_rule(self, rule: Rule) -> None:
         """Say what the exceptions of a type mean, and let those that wait for it go on."""
         self._connection.send(rule_line(rule))
+
+    def watch_calls(self) -> None:
+        """Hold a program that begins, as `watch_start` does, where its runtime takes a debugger."""
+        self._connection.send("calls")
 
     def be_debugged(self) -> None:
         """End the process where a stack overflow would hang it that has a debugger."""
@@ -352,6 +351,24 @@ class Guardian:
             return
         self._ended |= name == "ended"
         self._events.append(event_of(name, words))
+
+
+def breakpoints_refused() -> NoBreakpointsError | None:
+    """Why we may have no breakpoint; None where we may."""
+    try:
+        os.close(libc.open_breakpoint())
+    except OSError as err:
+        return _refused(err)
+    return None
+
+
+def _refused(err: OSError) -> NoBreakpointsError:
+    return NoBreakpointsError(
+        f"no hardware breakpoint can be set: {os.strerror(err.errno or 0)}",
+        stage="watch",
+        hint="perf_event_open(2) takes kernel.perf_event_paranoid at most 2 or "
+        "CAP_PERFMON, and a seccomp profile that allows it (Docker's does not)",
+    )
 
 
 def _function(process: LinuxProcess, libraries: tuple[str, ...], name: str) -> int | None:

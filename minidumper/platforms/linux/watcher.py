@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,17 +11,14 @@ from ...errors import CaptureError
 from ...target import LiveTarget
 from ...watching import EventKind, Rule, TextFilter, Watched, WatchEvent
 from .debugger import Debugger
-from .debugtransport import fifos
-from .guardian import Guardian, NoBreakpointsError
+from .guardian import Guardian, NoBreakpointsError, breakpoints_refused
 from .process import LinuxProcess
 
 _LOG = logging.getLogger(__name__)
 
 _HOLDING = (EventKind.EXCEPTION, EventKind.OUTPUT)
-_LISTEN_S = 5.0
-"""Seconds in which a runtime that begins listens for a debugger; 0.02 on a quiet machine."""
-_POLL_S = 0.005
 _END_S = 0.5
+"""Seconds in which a process tells that it ended."""
 
 
 class LinuxWatcher:
@@ -30,8 +26,15 @@ class LinuxWatcher:
 
     tells_modules = False
 
-    def __init__(self, command: Sequence[str | Path], process: LinuxProcess, what: Watched) -> None:
-        """Start a guardian with `command`, and have it hold the process.
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        process: LinuxProcess,
+        what: Watched,
+        *,
+        begins: bool,
+    ) -> None:
+        """Start a guardian with `command`, and have it hold the process, which may yet begin.
 
         Raises:
             AccessDeniedError, AlreadyTracedError: the system forbids it.
@@ -40,8 +43,10 @@ class LinuxWatcher:
         self._command = command
         self._process = process
         self._debugger: Debugger | None = None
-        self._refusal: NoBreakpointsError | None = None
-        self._attach_until = 0.0
+        self._refusal = breakpoints_refused()
+        self._begins = begins
+        self._awaits_runtime = False
+        self._is_late = False  # its runtime has begun
         self._stands = False  # at an event of the debugger
         self._show_all = False
         self._texts = TextFilter()
@@ -69,17 +74,8 @@ class LinuxWatcher:
         Raises:
             CaptureError: a program that began can have no debugger; what watches it is gone.
         """
-        if self._refusal and self._debugger is None:
-            event = self._guardian.wait(_POLL_S)
-            if event is not None or not self._listens():
-                return event
-            try:
-                self._debug(self._refusal)
-            except CaptureError:
-                event = self._guardian.wait(_END_S)
-                if event is None:
-                    raise
-                return event  # that it ended just then, may be
+        if self._awaits_runtime:
+            return self._await_runtime(timeout_s)
         debugger = self._debugger
         if debugger is None:
             return self._guardian.wait(timeout_s)
@@ -104,11 +100,13 @@ class LinuxWatcher:
         """Hold the program that took the place of the one before, which has no debugger."""
         assert isinstance(target, LinuxProcess)
         self._process = target
-        self._refusal = None
+        self._begins = False
         debugger, self._debugger = self._debugger, None
         if debugger:
             debugger.forget()
         self._guardian.follow(target)
+        if debugger or self._awaits_runtime:
+            self._begin_with_runtime()
 
     def resume(self) -> None:
         """Let the thread of the last event that holds one run on."""
@@ -140,14 +138,18 @@ class LinuxWatcher:
             CaptureError: the system lets us watch no address, and there can be no debugger.
         """
         self._show_all, self._texts = show_all, texts
-        try:
-            self._guardian.watch_exceptions(places, show_all=show_all, texts=texts)
-        except NoBreakpointsError as err:
-            self._refusal = err
-            if self._guardian.signals:  # a program that begins is held, and does not listen yet
-                self._attach_until = time.monotonic() + _LISTEN_S
-            else:
-                self._debug(err)
+        if self._refusal is None:
+            try:
+                self._guardian.watch_exceptions(places, show_all=show_all, texts=texts)
+                return
+            except NoBreakpointsError as err:
+                self._refusal = err
+        if self._guardian.signals:  # it is held, and would answer no debugger
+            self._awaits_runtime = self._is_late = True
+        elif self._begins:
+            self._begin_with_runtime()
+        else:
+            self._debug()
 
     def add_rule(self, rule: Rule) -> None:
         """Say what the exceptions of a type mean, and let those that wait for it go on."""
@@ -176,11 +178,33 @@ class LinuxWatcher:
             if self._debugger:
                 self._debugger.close()
 
-    def _listens(self) -> bool:
-        """Whether a runtime that begins would take a debugger, or should by now."""
-        return bool(fifos(self._process.pid)) or time.monotonic() > self._attach_until
+    def _begin_with_runtime(self) -> None:
+        """Be the debugger of a program that begins from when its runtime does."""
+        self._awaits_runtime, self._is_late = True, False
+        self._guardian.watch_calls()
 
-    def _debug(self, refusal: NoBreakpointsError) -> None:
+    def _await_runtime(self, timeout_s: float | None) -> WatchEvent | None:
+        """As `wait`, and be the debugger as soon as there can be one."""
+        event = self._guardian.wait(0.0 if self._is_late else timeout_s)
+        begins = event is not None and event.kind is EventKind.STAGE
+        if not begins and (event or not self._is_late):
+            if event and event.kind is EventKind.ENDED:
+                _LOG.info("%s; no runtime was seen to begin that takes a debugger", self._refusal)
+            return event
+        try:
+            self._debug()
+        except CaptureError:
+            end = self._guardian.wait(_END_S)
+            if end is None:
+                raise
+            return end
+        if begins:
+            self._guardian.resume()
+        return None
+
+    def _debug(self) -> None:
+        refusal = self._refusal
+        assert refusal
         try:
             debugger = Debugger(self._command, self._process)
             try:
@@ -194,10 +218,11 @@ class LinuxWatcher:
         except CaptureError as err:
             raise CaptureError(f"{refusal}; {err}", stage="watch", hint=refusal.hint) from None
         self._debugger = debugger
+        self._awaits_runtime = False
         self._guardian.be_debugged()
         _LOG.info(
             "%s: minidumper is the process's debugger, %s%s",
             refusal,
             debugger.cost,
-            "; those before were not seen" if self._attach_until else "",
+            "; those before were not seen" if self._is_late else "",
         )
