@@ -231,3 +231,7 @@ class LaunchedProcess(Protocol):
     def wait(self) -> int:
         """The exit code, when it has ended: 128 and the signal for one that was killed."""
         ...
+
+    def leave(self) -> None:
+        """Have it outlive us, who end now."""
+        ...

@@ -74,6 +74,10 @@ def wait(request: Request) -> int:
                 talk.result(render.dump_text(report))
         if monitor.launched:
             return monitor.launched.wait()
+    except BaseException:
+        if monitor.launched:
+            monitor.launched.leave()
+        raise
     finally:
         if request.as_json and reports:
             talk.data([report.as_dict() for report in reports])

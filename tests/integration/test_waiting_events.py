@@ -235,6 +235,24 @@ def test_ctrl_c_at_the_terminal_is_not_for_the_program(tmp_path: Path) -> None:
         os.close(terminal)
 
 
+def test_interrupted_as_the_first_of_a_terminal(tmp_path: Path) -> None:
+    """As by ssh -t: with it the terminal ends, and not what it launched."""
+    words = [str(word) for word in (*PROGRAM, "-mm", "-t", "-x", "sleep", "60")]
+    child, terminal = os.forkpty()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execve(words[0], words, ENVIRONMENT)
+    try:
+        said = _await_text(terminal, " runs sleep now")
+        program = psutil.Process(int(said.rpartition("process ")[2].split()[0]))
+        os.write(terminal, b"\x03")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    finally:
+        os.close(terminal)
+    assert program.status() == psutil.STATUS_SLEEPING
+    program.kill()
+
+
 def _await_text(terminal: int, text: str) -> str:
     """What a terminal shows, up to the end of the line with a text."""
     said = ""

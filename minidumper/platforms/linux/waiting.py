@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -101,6 +102,19 @@ class Launched:
         if self._console:
             self._console.await_last_words()
         return code if code >= 0 else 128 - code
+
+    def leave(self) -> None:
+        """Have it outlive us, who end now.
+
+        Where we are the first of a terminal (ssh -t, docker exec -it), what is in its foreground is
+        sent a SIGHUP at our end, _exit(2): that is then a process which has ended.
+        """
+        if self._console or os.getsid(0) != os.getpid():
+            return
+        with suppress(OSError):  # there is no terminal
+            terminal = os.open(os.ctermid(), os.O_RDWR)
+            other = os.posix_spawn("/bin/sh", ["sh", "-c", "exit"], {}, setpgroup=0)
+            os.tcsetpgrp(terminal, other)
 
 
 def _standard_files(console: Console | None) -> list[tuple[int | str, ...]]:

@@ -71,6 +71,9 @@ class Launched:
         processapi.GetExitCodeProcess(self._handle, byref(code))
         return code.value
 
+    def leave(self) -> None:
+        """It does so by itself."""
+
     def _begin(self) -> int:
         outlive_us()
         made = processapi.PROCESS_INFORMATION()
