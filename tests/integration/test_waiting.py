@@ -169,10 +169,18 @@ def test_launched_a_dll_is_run_with_dotnet(tmp_path: Path) -> None:
     assert [path.name[:7] for path in tmp_path.iterdir()] == ["Faults_"]
 
 
-def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
-    done = launch("-mm", "-t", program=["no-such-program"], cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("no-such-program", "there is no program no-such-program"),
+        ("no-such.dll", "there is no file no-such.dll"),
+        ("/etc/passwd", "/etc/passwd is not executable"),
+    ],
+)
+def test_a_program_that_cannot_be_run(program: str, said: str, tmp_path: Path) -> None:
+    done = launch("-mm", "-t", program=[program], cwd=tmp_path)
     assert done.returncode == 3
-    assert "there is no program no-such-program" in done.stderr
+    assert said in done.stderr
 
 
 def test_a_name_that_has_not_begun(tmp_path: Path) -> None:

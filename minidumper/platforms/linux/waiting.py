@@ -59,7 +59,9 @@ class Launched:
         """
         if shutil.which(command[0]) is None:
             raise TargetNotFoundError(
-                f"there is no program {command[0]}",
+                f"{command[0]} is not executable"
+                if os.path.isfile(command[0])
+                else f"there is no program {command[0]}",
                 name=command[0],
                 hint="give its path, or see what PATH has",
             )
