@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from ..errors import TargetNotFoundError, UsageError
+from ..errors import UsageError
 from ..images.sequential import LEVEL, LEVELS
 
 LAUNCH = "minidumper.launch"
@@ -87,17 +87,12 @@ def folder_and_command(launch: Sequence[str]) -> tuple[str | None, list[str]]:
 
     Raises:
         UsageError: there is no program after it.
-        TargetNotFoundError: the .dll that dotnet is to run is not there.
     """
     folder = launch[0] if os.path.isdir(launch[0]) else None
     command = list(launch[1:] if folder else launch)
     if not command:
         raise UsageError(f"-x {folder} names a folder and no program", hint="-x FOLDER IMAGE")
     if command[0].lower().endswith(".dll"):
-        if not os.path.isfile(command[0]):
-            raise TargetNotFoundError(
-                f"there is no file {command[0]}", name=command[0], hint="give its path"
-            )
         command.insert(0, "dotnet")
     return folder, command
 

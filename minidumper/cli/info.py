@@ -42,7 +42,7 @@ def text(info: DumpInfo) -> Iterator[str]:
     yield info.path
     for label, value in _facts(info):
         if value:
-            yield f"  {label:<{_LABEL_WIDTH}}{value}"
+            yield f"  {label:<{_LABEL_WIDTH}}{render.one_line(value)}"
     if info.threads:
         yield ""
         yield from render.table([("THREAD", "STANDS IN"), *_threads(info)], left=(1,))

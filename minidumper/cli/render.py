@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,17 @@ _WAYS = {
 }
 
 _LISTED_PROBLEMS = 20
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def as_json(value: object) -> str:
     """Indented JSON, as it is for machines and still read by people."""
     return json.dumps(value, indent=2)
+
+
+def one_line(text: str) -> str:
+    """What a process says, as nothing that a terminal obeys."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def size_text(size: int) -> str:
@@ -99,11 +105,11 @@ def verify_text(report: VerifyReport) -> str:
     """What was read, and what could not be."""
     lines = [report.path, f"  .NET {report.runtime or 'not found'}"]
     if report.counts:
-        text = (
-            "  {objects:,} objects of {types:,} types, {threads:,} threads with {frames:,} frames, "
-            "{modules:,} modules"
+        objects, types, threads, frames, modules = (
+            f"{(count := report.counts.get(name, 0)):,} {name[:-1] if count == 1 else name}"
+            for name in ("objects", "types", "threads", "frames", "modules")
         )
-        lines.append(text.format_map(defaultdict(int, report.counts)))
+        lines.append(f"  {objects} of {types}, {threads} with {frames}, {modules}")
     lines += [f"  problem: {problem}" for problem in report.problems[:_LISTED_PROBLEMS]]
     more = len(report.problems) - _LISTED_PROBLEMS
     if more > 0:

@@ -32,7 +32,7 @@ class _ToStandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         when = f"{datetime.fromtimestamp(record.created):%H:%M:%S.%f} " if self.times else ""
-        _echo(f"minidumper: {when}{record.getMessage()}")
+        _echo(f"minidumper: {when}{render.one_line(record.getMessage())}")
 
 
 _HANDLER = _ToStandardError()

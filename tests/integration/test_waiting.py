@@ -173,7 +173,6 @@ def test_launched_a_dll_is_run_with_dotnet(tmp_path: Path) -> None:
     ("program", "said"),
     [
         ("no-such-program", "there is no program no-such-program"),
-        ("no-such.dll", "there is no file no-such.dll"),
         ("/etc/passwd", "/etc/passwd is not executable"),
     ],
 )

@@ -341,6 +341,8 @@ def test_verify_as_text() -> None:
         "  440,391 objects of 226 types, 5 threads with 26 frames, 15 modules",
         "  all of it can be read",
     ]
+    one = VerifyReport("x.dmp", "10.0.14", counts | {"threads": 1, "frames": 1}, ())
+    assert ", 1 thread with 1 frame, " in render.verify_text(one)
     without = VerifyReport("x.dmp", "", {}, ("no .NET runtime is in the dump",))
     assert render.verify_text(without).splitlines() == [
         "x.dmp",
@@ -395,6 +397,15 @@ def test_quiet_and_verbose(capsys: pytest.CaptureFixture[str]) -> None:
         talk.begin()
     line = "minidumper: error: no\n"
     assert capsys.readouterr() == ("", f"minidumper: hello\n{line}{line}")
+
+
+def test_what_a_process_says_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        talk.begin()
+        talk.say("a\nb\0\x1b[2J\u2028 ä 日")
+    finally:
+        talk.begin()
+    assert capsys.readouterr().err == "minidumper: a\\nb\\x00\\x1b[2J\\u2028 ä 日\n"
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:
