@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -360,6 +361,26 @@ def test_a_program_waits_for_a_minidumper_that_comes_late(version: str, tmp_path
     assert own.returncode == 7, said
     (report,) = json.loads(out[out.index("[") :])
     assert report["exception"]["type"] == "System.InvalidCastException"
+
+
+def test_a_native_program_that_hosts_dotnet(tmp_path: Path) -> None:
+    script = """
+import pythonnet
+pythonnet.load("coreclr")
+import System
+try:
+    System.Int32.Parse("x")
+except System.FormatException:
+    pass
+"""
+    done = launch(
+        *("-mm", "--json", "-e", "1", "-f", "FormatException"),
+        program=[sys.executable, "-c", script],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["exception"]["type"] == "System.FormatException"
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:

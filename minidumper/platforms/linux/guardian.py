@@ -45,8 +45,8 @@ it begins, and at exit(3)."""
 _C_LIBRARIES = ("libc.so", "libc-")
 _LOADED = (("ld-linux", "ld-musl"), "_dl_debug_state")
 """What the dynamic linker calls when it has mapped libraries: r_brk of link.h."""
-_RUNS = (("libcoreclr.so",), "coreclr_execute_assembly")
-"""What its host calls to run a program: https://learn.microsoft.com/dotnet/core/tutorials/netcore-hosting"""
+_RUNS = (("libcoreclr.so",), "coreclr_execute_assembly", "coreclr_create_delegate")
+"""What hosts call to run a program, or code of their own: https://learn.microsoft.com/dotnet/core/tutorials/netcore-hosting"""
 _SYSLOG = (("libSystem.Native.so",), "SystemNative_SysLog")
 """What System.Diagnostics.DebugProvider calls without a debugger: DebugProvider.Unix.cs."""
 _HELPERS = (THROW, RETHROW, RANGE_CHECK)
@@ -85,7 +85,7 @@ class Guardian:
         self._target: LinuxProcess | None = None
         self._at_call = False
         self._ended = False
-        self._places: dict[int, int] = {}
+        self._kinds: dict[int, int] = {}  # of breakpoints by their addresses
         self._wants_output = False
         self._woken, self._waker = socket.socketpair()  # they know when they are closed
         self._waker.setblocking(False)
@@ -122,7 +122,7 @@ class Guardian:
         """Hold the program that took the place of the one before."""
         assert isinstance(target, LinuxProcess)
         self._target = target
-        self._places = {}
+        self._kinds = {}
         target.keeper = self
 
     def wait(self, timeout_s: float | None, others: Sequence[Connection] = ()) -> WatchEvent | None:
@@ -161,14 +161,15 @@ class Guardian:
         breakpoint can be had.
         """
         assert self._target
-        watched = self._places.get(STAGE_KIND)
-        runs = _function(self._target, *_RUNS)
+        watched = {at for at, kind in self._kinds.items() if kind == STAGE_KIND}
+        runs = _functions(self._target, *_RUNS)
         if runs and watched == runs:
             return True
-        place = runs or watched or _function(self._target, *_LOADED)
-        if place and watched != place:
+        places = runs or watched or _functions(self._target, *_LOADED)
+        if watched != places:
+            others = {at: kind for at, kind in self._kinds.items() if kind != STAGE_KIND}
             try:
-                self._set_breakpoints(self._places | {STAGE_KIND: place})
+                self._set_breakpoints(others | dict.fromkeys(places, STAGE_KIND))
             except OSError as err:
                 _LOG.debug("no breakpoint as the program begins: %s", err)
                 return None
@@ -181,11 +182,11 @@ class Guardian:
         memory is there, but the runtime has put some of its things away.
         """
         assert self._target
-        place = _function(self._target, _C_LIBRARIES, "exit")
-        if place is None:
+        places = _functions(self._target, _C_LIBRARIES, "exit")
+        if not places:
             return False
         try:
-            self._set_breakpoints(self._places | {EXIT_KIND: place})
+            self._set_breakpoints(self._kinds | dict.fromkeys(places, EXIT_KIND))
         except OSError as err:
             _LOG.debug("no breakpoint at exit: %s", err)
         return True
@@ -239,32 +240,29 @@ class Guardian:
             OSError: no breakpoint can be had.
         """
         assert self._target
-        exits = {kind: at for kind, at in self._places.items() if kind == EXIT_KIND}
-        wanted = exits | dict(places)
-        output = self._wants_output and _function(self._target, *_SYSLOG)
-        if not output:
-            self._set_breakpoints(wanted)
-            return
+        wanted = {at: kind for at, kind in self._kinds.items() if kind == EXIT_KIND}
+        wanted |= {at: kind for kind, at in places.items()}
+        outputs = _functions(self._target, *_SYSLOG) if self._wants_output else ()
         try:
-            self._set_breakpoints(wanted | {OUTPUT_KIND: output})
+            self._set_breakpoints(wanted | dict.fromkeys(outputs, OUTPUT_KIND))
         except OSError as err:
-            if err.errno != errno.ENOSPC:  # perf_event_open(2): all four are in use
+            if not outputs or err.errno != errno.ENOSPC:  # perf_event_open(2): all four are in use
                 raise
             _LOG.warning("debug output is not seen: the processor has no breakpoint left for it")
             self._wants_output = False
             self._set_breakpoints(wanted)
 
-    def _set_breakpoints(self, places: Mapping[int, int]) -> None:
+    def _set_breakpoints(self, kinds: Mapping[int, int]) -> None:
         os.close(libc.open_breakpoint())  # where we may have none, no thread is to be told of one
         try:
-            self._ask_breakpoints(places)
+            self._ask_breakpoints(kinds)
         except OSError:
-            self._ask_breakpoints(self._places)  # in threads that are yet to begin, too
+            self._ask_breakpoints(self._kinds)  # in threads that are yet to begin, too
             raise
-        self._places = dict(places)
+        self._kinds = dict(kinds)
 
-    def _ask_breakpoints(self, places: Mapping[int, int]) -> None:
-        where = [f"{kind}:{address:x}" for kind, address in places.items()]
+    def _ask_breakpoints(self, kinds: Mapping[int, int]) -> None:
+        where = [f"{kind}:{address:x}" for address, kind in kinds.items()]
         self._connection.ask(" ".join(["breakpoints", *where]))
 
     def stop(self) -> None:
@@ -371,11 +369,12 @@ def _refused(err: OSError) -> NoBreakpointsError:
     )
 
 
-def _function(process: LinuxProcess, libraries: tuple[str, ...], name: str) -> int | None:
-    """Where a function of a library is, which has a name that begins so."""
+def _functions(process: LinuxProcess, libraries: tuple[str, ...], *names: str) -> set[int]:
+    """Where functions of a library are, which has a name that begins so."""
     for module in process.modules():
         if os.path.basename(module.path).startswith(libraries):
             with contextlib.suppress(MemoryFaultError):
                 image = read_image(process.memory.read, module.base)
-                return lookup_symbol(image, name) if image else None
-    return None
+                found = {lookup_symbol(image, name) for name in names} if image else ()
+                return {address for address in found if address}
+    return set()
