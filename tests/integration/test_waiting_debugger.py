@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,11 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from minidumper import Monitor
+from minidumper.plan import DumpMode
+from minidumper.platforms.linux import libc
 from minidumper.platforms.linux.debugtransport import fifos
 from tests.support import gates, processes, runtimes, seccomp
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, command, running
 from tests.support.waiting import (
+    Taken,
     assert_well,
     await_line,
     first_thread,
@@ -224,6 +230,46 @@ def test_launched_without_its_debugger_interface(tmp_path: Path) -> None:
     assert own.returncode == 1, said
     assert "cannot have a debugger: its runtime listens to none" in said
     assert "InvalidCastException\n" in out
+
+
+def test_refused_when_the_program_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where another tool has the processor's breakpoints: what was thrown before is missed."""
+    descriptors = iter([os.open(os.devnull, os.O_RDONLY)])
+
+    def once() -> int:
+        try:
+            return next(descriptors)
+        except StopIteration:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+    monkeypatch.setattr(libc, "open_breakpoint", once)
+    words = tmp_path / "words"
+    os.mkfifo(words)
+    with open(os.open(words, os.O_RDWR), "w") as typed:
+        program = ["sh", "-c", 'exec "$@" <words', "sh", *map(str, command("Faults", "10.0.14"))]
+        monkeypatch.chdir(tmp_path)
+        for name, value in runtimes.dotnet_environment("10.0.14").items():
+            monkeypatch.setenv(name, value)
+        monitor = Monitor(None, DumpMode.MINIMAL, launch=program)
+        monitor.on_exception(type=RARE)
+        caplog.set_level(logging.INFO, "minidumper")
+        taken = Taken(monitor)
+        taken.thread.start()
+        while f"{SAID}, " not in caplog.text and taken.thread.is_alive():
+            pass
+        typed.write("caught rare\nend exit\n")
+        typed.flush()
+        taken.thread.join()
+    assert taken.error is None
+    assert "No space left on device: minidumper is" in caplog.text
+    assert "; those before were not seen" in caplog.text
+    assert [str(report.moment and report.moment.exception) for report in taken.reports] == [
+        'E0434352.Faults.RareException ("a rare one")'
+    ]
+    assert monitor.launched
+    assert monitor.launched.wait() == 7
 
 
 def test_why_there_can_be_no_debugger(tmp_path: Path) -> None:

@@ -221,13 +221,13 @@ class _Session:
     def _connected(self) -> tuple[int, int]:
         """Both FIFOs, once the runtime waits at them.
 
-        Raises:
-            TargetNotFoundError: the process ends, or has ended.
-            AlreadyTracedError: a debugger holds it.
-            CaptureError: it waits for none.
-
         A second client would end the session of the first for good, so as long as one is connected
         it is waited for: one that is gone, ourselves among them, the runtime soon sees to be gone.
+
+        Raises:
+            TargetNotFoundError: the process has ended.
+            AlreadyTracedError: a debugger holds it.
+            CaptureError: it waits for none.
         """
         deadline = time.monotonic() + _LISTEN_S
         with _open_process(self._pid) as process:
