@@ -12,34 +12,32 @@ namespace MiniDumper.Guardian;
 /// <remarks>
 /// Commands: <c>seize PID EXITS CRASHES THREADS INTERRUPTS</c> (the last: Ctrl+C at the
 /// terminal is not for the target), <c>breakpoints KIND:ADDRESS…</c> (9: exit(3), 5: debug output, else where exceptions are thrown), <c>filter SHOW PATTERN…</c>
-/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>calls</c> (its system calls tell when its runtime begins), <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c> (those of its message and of the exception inside it), <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
-/// Each but output, debugged, calls, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
+/// (+ or - and a text), <c>output PATTERN…</c> (the debug output that counts), <c>debugged</c> (the target has a debugger), <c>calls</c> (its system calls tell when its runtime begins), <c>begin</c> (it goes on from there), <c>rule METHODTABLE VERDICT OFFSET OFFSET NAME</c> (those of its message and of the exception inside it), <c>rest MILLISECONDS</c> (what comes until then does not count), <c>stop</c>, <c>release</c>, <c>resume</c>, <c>detach</c>.
+/// Each but output, debugged, calls, begin, rule, rest and resume is answered with <c>ok</c> or <c>failed</c>, its name, and then the errno of a failure (<c>filter</c> with the
 /// errno of what keeps types from being dismissed in the kernel, or 0, <c>detach</c> with the number of exceptions); <c>stop</c> gives a line
 /// <c>thread TID SIGNAL REGISTERS FLOATING EXTENDED SIGINFO</c> for each thread before.
 /// Events, of which the first six hold their thread until <c>resume</c>, one at a time:
-/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>stage TID</c> (of its beginning), <c>output TID TEXT</c>;
+/// <c>exception TID OBJECT KIND NAME MESSAGE</c>, <c>signal TID NUMBER</c>, <c>exit TID STATUS</c>, <c>exec TID</c>, <c>stage TID</c> (of its beginning; by system calls until <c>begin</c>), <c>output TID TEXT</c>;
 /// <c>type TID METHODTABLE OBJECT</c> asks for a rule, <c>seen TID NAME MESSAGE…</c> (and of those inside it), <c>said TID TEXT</c> and <c>began TID</c>, <c>gone TID</c>,
 /// <c>blind TID ERRNO</c> (nothing can be watched in a new thread) and <c>ended STATUS</c> just tell.
 /// </remarks>
-internal sealed class Guardian(Channel channel) : IDisposable
+internal sealed class Guardian(Channel channel, Tracees tracees) : IDisposable
 {
     /// <summary>Signals that end a process with a core where nobody catches them: signal(7).</summary>
     private const ulong Crashes = 1UL << 3 | 1UL << 4 | 1UL << 5 | 1UL << 6 | 1UL << 7 | 1UL << 10 | 1UL << 30;
 
     private static readonly int[] s_registerSets = [1, 2, 0x202]; // NT_PRSTATUS, NT_FPREGSET, NT_X86_XSTATE: linux/elf.h
 
-    private readonly Tracees _tracees = new();
-    private readonly Queue<(Tracee Tracee, string Line)> _reports = [];
+    private readonly Tracees _tracees = tracees;
+    private readonly Reports _reports = new(channel, tracees);
     private readonly Exceptions _exceptions = new(channel);
     private readonly Faults _faults = new();
     private readonly Output _output = new();
     private readonly Patience _patience = new();
-    private Tracee? _held;
     private bool _debugged;
     private bool _watchesCrashes;
     private bool _tellsThreads;
     private bool _keepsInterrupts;
-    private bool _exitTold;
     private bool _seized;
 
     /// <summary>Serves until the parent detaches or is gone; then the target runs on.</summary>
@@ -109,6 +107,10 @@ internal sealed class Guardian(Channel channel) : IDisposable
             case "calls":
                 _tracees.StopsAtCalls = true;
                 break;
+            case "begin":
+                foreach (Tracee beginning in _tracees.All.Where(each => each is { AtCall: true, Parked: true }))
+                    beginning.Continue(0);
+                break;
             case "stop":
                 Stop();
                 break;
@@ -117,7 +119,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 Answer(words[0], 0);
                 break;
             case "resume":
-                Resume();
+                _reports.Resume();
                 break;
             default:
                 throw new ArgumentException($"there is no command {words[0]}");
@@ -182,9 +184,9 @@ internal sealed class Guardian(Channel channel) : IDisposable
                 _tracees.KeepLeader();
                 _exceptions.Forget();
                 _faults.Forget();
-                _exitTold = false;
+                _reports.ForgetEnd();
                 _tracees.StopsAtCalls = false;
-                Report(tracee, $"exec {tracee.Tid}");
+                _reports.Add(tracee, $"exec {tracee.Tid}");
                 break;
             case Libc.EventExit:
                 HandleExit(tracee);
@@ -213,7 +215,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         else if (_debugged && _faults.IsSecondOverflow(tracee))
             HandleDoom(tracee);
         else if (_watchesCrashes && (Crashes >> (signal - 1) & 1) != 0 && IsDeadly(tracee.Tid, signal))
-            Report(tracee, $"signal {tracee.Tid} {signal}");
+            _reports.Add(tracee, $"signal {tracee.Tid} {signal}");
         else
             tracee.Continue(signal);
     }
@@ -228,7 +230,8 @@ internal sealed class Guardian(Channel channel) : IDisposable
         }
 
         _tracees.StopsAtCalls = false;
-        Report(tracee, $"stage {tracee.Tid}");
+        tracee.Parked = true; // and what else happens is told meanwhile
+        channel.Write($"stage {tracee.Tid}");
     }
 
     /// <summary>Ends a process as a stack overflow does that does not hang, by abort(3).</summary>
@@ -236,7 +239,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     {
         tracee.Doomed = true;
         if (_watchesCrashes)
-            Report(tracee, $"signal {tracee.Tid} {Libc.SigAbrt}");
+            _reports.Add(tracee, $"signal {tracee.Tid} {Libc.SigAbrt}");
         else
             tracee.Continue(Libc.SigAbrt);
     }
@@ -250,7 +253,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
         else if (kind == Breakpoints.OutputKind)
             HandleOutput(tracee);
         else if (kind == Breakpoints.StageKind)
-            Report(tracee, $"stage {tracee.Tid}");
+            _reports.Add(tracee, $"stage {tracee.Tid}");
         else if (kind == Breakpoints.RangeKind)
             Decide(tracee, _exceptions.JudgeUnmade(tracee, kind.Value), 0);
         else
@@ -262,7 +265,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     {
         if (_output.Judge(_tracees.Pid, tracee, out string line))
         {
-            Report(tracee, line);
+            _reports.Add(tracee, line);
             return;
         }
 
@@ -278,7 +281,7 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private void Decide(Tracee tracee, string? line, int signal)
     {
         if (line is not null)
-            Report(tracee, line);
+            _reports.Add(tracee, line);
         else if (!tracee.Parked)
             tracee.Continue(signal);
     }
@@ -293,11 +296,11 @@ internal sealed class Guardian(Channel channel) : IDisposable
     private void HandleExit(Tracee tracee)
     {
         List<Tracee> others = [.. _tracees.All.Where(other => other != tracee && other.Event != Libc.EventExit)];
-        if (others.Count > 0 && (Libc.IsThreadExit(tracee.Tid) || (!_exitTold && _tracees.AnyBecomesAnother(tracee, others))))
+        if (others.Count > 0 && (Libc.IsThreadExit(tracee.Tid) || (!_reports.HasEnd && _tracees.AnyBecomesAnother(tracee, others))))
             tracee.Continue(0);
-        else if (!_exitTold)
+        else if (!_reports.HasEnd)
             ReportExit(tracee, Libc.EventMessage(tracee.Tid));
-        else if (_held?.Event != Libc.EventExit)
+        else if (!_reports.AwaitsEnd)
             tracee.Continue(0);
         else
             tracee.Parked = true;
@@ -306,48 +309,13 @@ internal sealed class Guardian(Channel channel) : IDisposable
     /// <summary>Tells the end of the process, once: at exit(3), else in the kernel.</summary>
     private void ReportExit(Tracee tracee, int status)
     {
-        if (_exitTold)
+        if (_reports.HasEnd)
         {
             tracee.Continue(0);
             return;
         }
 
-        _exitTold = true;
-        Report(tracee, $"exit {tracee.Tid} {status}");
-    }
-
-    private void Report(Tracee tracee, string line)
-    {
-        tracee.Parked = true;
-        _reports.Enqueue((tracee, line));
-        if (_held is null)
-            ReportNext();
-    }
-
-    private void ReportNext()
-    {
-        while (_held is null && _reports.TryDequeue(out (Tracee Tracee, string Line) report))
-        {
-            if (!report.Tracee.Stopped)
-                continue; // it was killed meanwhile
-            _held = report.Tracee;
-            channel.Write(report.Line);
-        }
-    }
-
-    /// <summary>Lets the thread of the last event run on, with the signal that it was about to take.</summary>
-    private void Resume()
-    {
-        if (_held is { Stopped: true } held)
-        {
-            bool exiting = held.Event == Libc.EventExit;
-            held.Continue(Breakpoints.IsOurs(held) ? 0 : held.Pending);
-            foreach (Tracee other in _tracees.All.Where(other => exiting && other.Event == Libc.EventExit))
-                other.Continue(0);
-        }
-
-        _held = null;
-        ReportNext();
+        _reports.AddEnd(tracee, status);
     }
 
     private void Stop()

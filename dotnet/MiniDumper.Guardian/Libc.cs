@@ -10,6 +10,7 @@ internal static unsafe class Libc
     public const int SigTrap = 5;
     public const int SigAbrt = 6;
     public const int SigUrg = 23;
+    public const int NoProcess = 3; // ESRCH, asm-generic/errno-base.h
     public const int WNoHang = 1;
     public const int WAll = 0x40000000; // __WALL, linux/wait.h: threads too
 

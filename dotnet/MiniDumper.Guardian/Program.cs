@@ -23,7 +23,7 @@ internal static class Program
         else
         {
             Libc.RaiseDescriptorLimit();
-            using Guardian guardian = new(channel);
+            using Guardian guardian = new(channel, new Tracees());
             guardian.Run();
         }
     }

@@ -31,14 +31,14 @@ internal sealed class Tracees
     /// <summary>Can be read when a thread has stopped or ended.</summary>
     public int Signals => _signals;
 
-    /// <summary>Seizes and stops every thread; the errno of what forbids it, else 0.</summary>
+    /// <summary>Seizes and stops every thread; the errno of what forbids it (ESRCH: it has ended), else 0.</summary>
     public int Seize(int pid, bool exits)
     {
         Pid = pid;
         nint options = Libc.OptionSysGood | Libc.OptionClone | Libc.OptionExec | (exits ? Libc.OptionExit : 0);
         while (true)
         {
-            List<int> fresh = [.. Tids().Where(tid => !_all.ContainsKey(tid))];
+            List<int> fresh = [.. Tids().Where(tid => !_all.ContainsKey(tid) && !IsDead(tid))];
             foreach (int tid in fresh)
             {
                 if (Libc.Ptrace(Libc.Seize, tid, 0, options) == 0)
@@ -54,7 +54,7 @@ internal sealed class Tracees
 
             StopAll();
             if (fresh.Count == 0)
-                return 0;
+                return _all.Count == 0 ? Libc.NoProcess : 0;
         }
     }
 

@@ -39,7 +39,7 @@ _WAYS = {
 }
 
 _LISTED_PROBLEMS = 20
-_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def as_json(value: object) -> str:
@@ -87,7 +87,7 @@ def dump_text(report: CaptureReport) -> str:
         path, where = "standard output", "sent"
     lines = [
         path,
-        f"  {report.mode.value} dump of process {report.pid} ({report.name})"
+        f"  {report.mode.value} dump of process {report.pid} ({one_line(report.name)})"
         + (f", .NET {runtime}" if runtime else ""),
         f"  {size_text(report.size)}, {size_text(report.disk_size)} {where}",
         f"  the process stood still for {time_text(report.pause_s)}, "

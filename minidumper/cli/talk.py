@@ -125,7 +125,7 @@ def complain(err: BaseException, what: str, hint: str = "") -> None:
     """One line for an error, one for its hint; with -v all of both, and where it came from."""
     if not _traces:
         what, hint = (text.strip().partition("\n")[0] for text in (what, hint))
-    _echo(f"minidumper: error: {what}")
+    _echo(f"minidumper: error: {what if _traces else render.one_line(what)}")
     if isinstance(err, AmbiguousTargetError):
         for pid, command in err.candidates:
             _echo(f"  {pid:>8}  {command[:_COMMAND_WIDTH]}")

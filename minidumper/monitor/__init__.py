@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import platforms
-from ..errors import MiniDumperError, TargetNotFoundError, UsageError
+from ..errors import (
+    CaptureError,
+    MiniDumperError,
+    TargetExitedError,
+    TargetNotFoundError,
+    UsageError,
+)
 from ..outputs import Progress
 from ..plan import DumpMode
 from ..platforms.options import DumpOptions
@@ -172,12 +178,18 @@ class Monitor:
         self._watcher = session.watcher
         taken = 0
         while taken < self._count and not self._stopped and not session.ended:
-            moment = session.wait(soon=files.busy)
-            if moment and not moment.is_end and time.monotonic() < session.rests_until:
-                session.go_on()
-            elif moment:
-                files.begin(session.dump(moment))
-                taken += 1
+            try:
+                moment = session.wait(soon=files.busy)
+                if moment and not moment.is_end and time.monotonic() < session.rests_until:
+                    session.go_on()
+                elif moment:
+                    files.begin(session.dump(moment))
+                    taken += 1
+            except TargetExitedError as err:
+                if not self.launched:
+                    raise
+                _LOG.debug("%s", err)
+                session.ended = True  # its exit code is what counts
             yield from files.reports()
         if session.ended:
             _LOG.info("%s ended; %d of %d dumps taken", session.name, taken, self._count)
@@ -211,8 +223,8 @@ class Monitor:
                 if not self._launch:
                     self._warm(session)
                 yield session
-            except KeyboardInterrupt:
-                if not session.ended:
+            except (KeyboardInterrupt, CaptureError) as err:
+                if not session.ended and (self.launched or isinstance(err, KeyboardInterrupt)):
                     _LOG.info("%s runs on", session.target.name)
                 raise
 

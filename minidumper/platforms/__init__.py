@@ -31,6 +31,7 @@ __all__ = [
     "pid_of",
     "prefer_to_be_killed",
     "process_gates",
+    "program_of",
     "protect_worker",
     "rescue",
     "snapshot",
@@ -162,6 +163,15 @@ def commit_charge(pid: int) -> int:
 
         return commit_charge(pid)
     raise _unsupported()
+
+
+def program_of(pid: int) -> bytes | None:
+    """What tells a process's program from the one that takes its place; None where none is left."""
+    if sys.platform == "linux":
+        from .linux.waiting import program_of
+
+        return program_of(pid)
+    return b""
 
 
 def dumps_itself(pid: int) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from minidumper import Monitor, UsageError
+from minidumper import Monitor, TargetExitedError, UsageError, platforms
 from minidumper.clr import client
+from minidumper.clr.host import find_host
 from minidumper.plan import DumpMode
 from minidumper.verification import verify
+from minidumper.watching import Watched
 from tests.support import gates, oracle, processes, runtimes, targets
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, running
@@ -180,6 +183,36 @@ def test_a_program_that_cannot_be_run(program: str, said: str, tmp_path: Path) -
     done = launch("-mm", "-t", program=[program], cwd=tmp_path)
     assert done.returncode == 3
     assert said in done.stderr
+
+
+def test_launched_with_a_memory_limit(tmp_path: Path) -> None:
+    """It becomes another program than the one that it is started with, and a third."""
+    program = ("sh", "-c", 'exec "$@"', "sh", *targets.command("Faults", "10.0.14"))
+    with started(
+        *("-mm", "--maxmem", 20, "-s", 0, "-x", *program),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        env=runtimes.dotnet_environment("10.0.14"),
+    ) as own:
+        await_line(own, "(Faults), .NET 10.0.14")
+        own.communicate("end exit\n", timeout=DEADLINE_S)
+    assert own.returncode == 7
+
+
+def test_launched_with_a_memory_limit_that_is_not_met(tmp_path: Path) -> None:
+    program = ["sh", "-c", "sleep 0.5; exit 4"]
+    done = launch("-mm", "--maxmem", "100000", program=program, cwd=tmp_path)
+    assert done.returncode == 4
+    assert "sh ended; 0 of 1 dumps taken" in done.stderr
+
+
+def test_a_process_that_is_killed_as_it_is_to_be_watched() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process, platforms.open_target(process.pid) as target:
+        process.kill()
+        while processes.state(process.pid) != "Z":
+            pass
+        with pytest.raises(TargetExitedError):
+            platforms.watch(target, Watched(), guardian=find_host().guardian)
 
 
 def test_a_name_that_has_not_begun(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.support import gates, processes, runtimes, seccomp
 from tests.support.commands import minidumper, started
 from tests.support.targets import Running, command, running
 from tests.support.waiting import (
+    BREAKPOINTS,
     Taken,
     assert_well,
     await_line,
@@ -31,7 +32,9 @@ from tests.support.waiting import (
     reports,
     sections,
     tell,
+    way_prefix,
 )
+from tests.support.waiting import DEBUGGER as DEBUGGING
 from tests.support.waiting_kills import DEBUGGER, MINIDUMPER, WATCHDOG, pid_of, wait_killer
 
 gates.demand("linux", module=True)
@@ -177,12 +180,14 @@ def kill_all(app: Running, cwd: Path) -> None:
 
 
 @contextmanager
-def launched(version: str, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A minidumper that launches Faults without breakpoints; Faults throws once, and ends."""
+def launched(
+    version: str, cwd: Path, *words: str, way: str = DEBUGGING, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A minidumper that launches Faults; that throws once, and ends."""
     with started(
-        *("-mm", "--json", "-e", "1", "-x", *command("Faults", version)),
+        *("-mm", "--json", "-e", "1", *words, "-x", *command("Faults", version)),
         cwd=cwd,
-        prefix=WITHOUT_BREAKPOINTS,
+        prefix=way_prefix(way),
         stdin=subprocess.PIPE,
         env={**runtimes.dotnet_environment(version), **variables},
     ) as own:
@@ -192,10 +197,12 @@ def launched(version: str, cwd: Path, **variables: str) -> Iterator[subprocess.P
         yield own
 
 
-def held_as_it_begins(own: subprocess.Popen[str]) -> int:
+def held_as_it_begins(own: subprocess.Popen[str], way: str = DEBUGGING) -> int:
     """The pid of a program whose runtime has begun: it waits for `own`, which is stopped."""
     pid = int(await_line(own, " runs ").split("process ")[1].split()[0])
     while "t" in processes.state(pid):  # as it has become the program
+        pass
+    while way == BREAKPOINTS and not fifos(pid):  # it passes others before
         pass
     own.send_signal(signal.SIGSTOP)
     while not fifos(pid) or "t" not in processes.state(pid):
@@ -213,6 +220,22 @@ def test_launched_and_watched_from_the_first_exception_on(version: str, tmp_path
     assert f"{SAID}, an exception takes {COSTS[version]} ms\n" in said
     (report,) = json.loads(out[out.index("[") :])
     assert report["exception"]["type"] == "System.InvalidCastException"
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(BREAKPOINTS, marks=pytest.mark.gate("perf-breakpoints")), DEBUGGING]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_is_killed_as_it_begins(number: int, way: str, tmp_path: Path) -> None:
+    """Its end is seen while it is looked at, and told."""
+    ends = ["-t"] if number == signal.SIGTERM else []
+    with launched("10.0.14", tmp_path, *ends, way=way) as own:
+        os.kill(held_as_it_begins(own, way), number)
+        own.send_signal(signal.SIGCONT)
+        out, said = own.communicate(timeout=DEADLINE_S)
+    assert own.returncode == 128 + number, said
+    assert ('"trigger": "exit"' in out) == bool(ends)
+    assert ends or "Faults ended; 0 of 1 dumps taken" in said
 
 
 def test_killed_as_the_program_begins(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import CaptureError, StopTimeoutError
+from ...errors import CaptureError, StopTimeoutError, TargetExitedError
 from ...frozen import library_variables
 from ...watching import MANAGED_CODE, EventKind, Rule, TextFilter, WatchEvent
 
@@ -20,6 +20,8 @@ ANSWER_S = 30.0
 """Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
 
 _BUFFER = 1 << 18
+_LOOK_S = 0.1
+"""Seconds between two looks whether to give up."""
 
 
 class Connection:
@@ -75,7 +77,13 @@ class Connection:
         """What can be read when it has told something."""
         return self._socket.fileno()
 
-    def ask(self, command: str, timeout_s: float = ANSWER_S) -> list[str]:
+    def ask(
+        self,
+        command: str,
+        timeout_s: float = ANSWER_S,
+        *,
+        has_ended: Callable[[], bool] = lambda: False,
+    ) -> list[str]:
         """Send a command, and take what is told until its answer; the words of that.
 
         Ctrl+C can leave an answer unread: each says to which command it belongs.
@@ -83,18 +91,23 @@ class Connection:
         Raises:
             OSError: what the helper failed with.
             CaptureError: it is gone, or does not answer.
+            TargetExitedError: `has_ended`, so nobody would.
         """
         self.send(command)
         name = command.split()[0]
         deadline = time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+            if left <= 0:
                 self._process.kill()
                 raise StopTimeoutError(
                     f"the guardian did not {name} within {timeout_s:g} s",
                     stage="watch",
                 )
+            if not select.select([self._socket], [], [], min(left, _LOOK_S))[0]:
+                if has_ended():
+                    raise TargetExitedError("the process ended meanwhile")
+                continue
             answer = None
             for line in self._receive():
                 result, *words = line.split()

@@ -11,7 +11,7 @@ import os
 import re
 import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import CaptureError, MiniDumperError
@@ -81,13 +81,14 @@ class Debugger:
             self.connection.close()
             raise
 
-    def attach(self) -> None:
-        """Be the process's debugger from now on; it must run.
+    def attach(self, has_ended: Callable[[], bool]) -> None:
+        """Be the process's debugger from now on; its runtime must run.
 
         Raises:
             CaptureError: the runtime refuses.
+            TargetExitedError: `has_ended`.
         """
-        (result,) = self.connection.ask(self._attach)
+        (result,) = self.connection.ask(self._attach, has_ended=has_ended)
         if int(result, 16):
             raise _unable(f"its runtime refuses (0x{int(result, 16):08X}; see minidumper doctor)")
 
@@ -123,14 +124,7 @@ class Debugger:
     def close(self) -> None:
         """Be its debugger no longer: the helper ends, and what it leaves is freed."""
         with self._watchdog:
-            try:
-                (seen,) = self.connection.ask("detach", _DETACH_S)
-                if seen != "0":
-                    _LOG.info("exceptions thrown in all: %s", seen)
-                self.connection.close(_DETACH_S)
-            except CaptureError as err:
-                _LOG.debug("%s", err)
-                self.connection.close()
+            self._end()
             if self._has_ended():
                 return
             try:
@@ -143,6 +137,21 @@ class Debugger:
     def forget(self) -> None:
         """Of a program that another took the place of: nobody is to be let go."""
         with self._watchdog:
+            self._end()
+
+    def give_up(self) -> None:
+        """Of a process that ended before its answer: the helper waits for that."""
+        with self._watchdog:
+            self.connection.close()
+
+    def _end(self) -> None:
+        try:
+            (seen,) = self.connection.ask("detach", _DETACH_S)
+            if seen != "0":
+                _LOG.info("exceptions thrown in all: %s", seen)
+            self.connection.close(_DETACH_S)
+        except CaptureError as err:
+            _LOG.debug("%s", err)
             self.connection.close()
 
     def _free(self) -> None:

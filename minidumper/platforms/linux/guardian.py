@@ -115,6 +115,8 @@ class Guardian:
         except OSError as err:
             if err.errno == errno.EPERM:
                 raise access.denied(process.pid, process.status) from None
+            if err.errno == errno.ESRCH:
+                raise TargetExitedError(f"process {process.pid} ended", pid=process.pid) from None
             raise
         self.follow(process)
 
@@ -218,8 +220,19 @@ class Guardian:
         self._connection.send(rule_line(rule))
 
     def watch_calls(self) -> None:
-        """Hold a program that begins, as `watch_start` does, where its runtime takes a debugger."""
+        """Hold a program that begins where its runtime takes a debugger, until `begin`."""
         self._connection.send("calls")
+
+    def begin(self) -> None:
+        """Let a program run on that `watch_calls` holds."""
+        self.first = None
+        self._connection.send("begin")
+
+    def tells_end(self) -> bool:
+        """Whether the next events tell that the process ends."""
+        while select.select([self._connection], [], [], 0)[0]:
+            self._connection.look()
+        return any(event.kind in (EventKind.EXIT, EventKind.ENDED) for event in self._events)
 
     def be_debugged(self) -> None:
         """End the process where a stack overflow would hang it that has a debugger."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import CaptureError
+from ...errors import CaptureError, TargetExitedError
 from ...target import LiveTarget
 from ...watching import EventKind, Rule, TextFilter, Watched, WatchEvent
 from .debugger import Debugger
@@ -47,6 +47,7 @@ class LinuxWatcher:
         self._begins = begins
         self._awaits_runtime = False
         self._is_late = False  # its runtime has begun
+        self._has_debugged = False
         self._stands = False  # at an event of the debugger
         self._show_all = False
         self._texts = TextFilter()
@@ -188,30 +189,33 @@ class LinuxWatcher:
         event = self._guardian.wait(0.0 if self._is_late else timeout_s)
         begins = event is not None and event.kind is EventKind.STAGE
         if not begins and (event or not self._is_late):
-            if event and event.kind is EventKind.ENDED:
+            if event and event.kind is EventKind.ENDED and not self._has_debugged:
                 _LOG.info("%s; no runtime was seen to begin that takes a debugger", self._refusal)
             return event
         try:
             self._debug()
-        except CaptureError:
+        except (CaptureError, TargetExitedError):
             end = self._guardian.wait(_END_S)
             if end is None:
                 raise
             return end
-        if begins:
-            self._guardian.resume()
+        self._guardian.begin()
         return None
 
     def _debug(self) -> None:
         refusal = self._refusal
         assert refusal
+        self._has_debugged = True
         try:
             debugger = Debugger(self._command, self._process)
             try:
                 debugger.filter(show_all=self._show_all, texts=self._texts)
                 if self._output:
                     debugger.watch_output(self._output)
-                debugger.attach()
+                debugger.attach(self._guardian.tells_end)
+            except TargetExitedError:
+                debugger.give_up()
+                raise
             except BaseException:
                 debugger.close()
                 raise
