@@ -168,7 +168,7 @@ def commit_charge(pid: int) -> int:
 def program_of(pid: int) -> bytes | None:
     """What tells a process's program from the one that takes its place; None where none is left."""
     if sys.platform == "linux":
-        from .linux.waiting import program_of
+        from .linux.procfs import program_of
 
         return program_of(pid)
     return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 from ...errors import CaptureError, StopTimeoutError, TargetExitedError
 from ...frozen import library_variables
 from ...watching import MANAGED_CODE, EventKind, Rule, TextFilter, WatchEvent
+
+_LOG = logging.getLogger(__name__)
 
 ANSWER_S = 30.0
 """Seconds for one answer; a stop may take five, on a quiet machine it is less than 0.01."""
@@ -141,6 +144,17 @@ class Connection:
         """
         for line in self._receive():
             self._take(line)
+
+    def detach(self, timeout_s: float = ANSWER_S) -> None:
+        """Have the helper let the target go and end; one that does not is ended."""
+        try:
+            (seen,) = self.ask("detach", timeout_s)
+            if seen != "0":
+                _LOG.info("exceptions thrown in all: %s", seen)
+            self.close(timeout_s)
+        except (OSError, CaptureError) as err:
+            _LOG.debug("%s", err)
+            self.close()
 
     def close(self, timeout_s: float = 0.0) -> None:
         """End the helper, after so many seconds in which it may end by itself."""

@@ -124,7 +124,7 @@ class Debugger:
     def close(self) -> None:
         """Be its debugger no longer: the helper ends, and what it leaves is freed."""
         with self._watchdog:
-            self._end()
+            self.connection.detach(_DETACH_S)
             if self._has_ended():
                 return
             try:
@@ -137,21 +137,11 @@ class Debugger:
     def forget(self) -> None:
         """Of a program that another took the place of: nobody is to be let go."""
         with self._watchdog:
-            self._end()
+            self.connection.detach(_DETACH_S)
 
     def give_up(self) -> None:
         """Of a process that ended before its answer: the helper waits for that."""
         with self._watchdog:
-            self.connection.close()
-
-    def _end(self) -> None:
-        try:
-            (seen,) = self.connection.ask("detach", _DETACH_S)
-            if seen != "0":
-                _LOG.info("exceptions thrown in all: %s", seen)
-            self.connection.close(_DETACH_S)
-        except CaptureError as err:
-            _LOG.debug("%s", err)
             self.connection.close()
 
     def _free(self) -> None:

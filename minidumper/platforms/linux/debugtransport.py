@@ -14,11 +14,10 @@ dotnet/runtime, src/coreclr/debug/inc. A header has 48 bytes; of an event's body
 from __future__ import annotations
 
 import os
-import select
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,16 +229,16 @@ class _Session:
             CaptureError: it waits for none.
         """
         deadline = time.monotonic() + _LISTEN_S
-        with _open_process(self._pid) as process:
-            while True:
-                held = "" in _connections(self._pid)
-                pipes = None if held else self._opened()
-                if pipes:
-                    return pipes
-                if time.monotonic() >= deadline:
-                    break
-                if select.select([process], [], [], _POLL_S)[0]:
-                    raise _gone(self._pid)
+        while True:
+            held = "" in _connections(self._pid)
+            pipes = None if held else self._opened()
+            if pipes:
+                return pipes
+            if time.monotonic() >= deadline:
+                break
+            if procfs.program_of(self._pid) is None:
+                raise _gone(self._pid)
+            time.sleep(_POLL_S)
         if held:
             raise AlreadyTracedError(
                 f"a debugger holds process {self._pid}",
@@ -326,19 +325,6 @@ def _connections(pid: int) -> list[str]:
         raise _gone(pid) from None
     except PermissionError as err:
         raise _denied(pid) from err
-
-
-@contextmanager
-def _open_process(pid: int) -> Iterator[int]:
-    """A descriptor that can be read when the process has ended: pidfd_open(2)."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise _gone(pid) from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _gone(pid: int) -> TargetNotFoundError:

@@ -33,7 +33,7 @@ from ...watching import (
     WatchEvent,
 )
 from . import access, libc
-from .connection import ANSWER_S, Connection, as_words, event_of, rule_line
+from .connection import Connection, as_words, event_of, rule_line
 from .process import RIP, RSP, LinuxProcess
 
 _LOG = logging.getLogger(__name__)
@@ -333,12 +333,7 @@ class Guardian:
     def close(self) -> None:
         """Let the target go, and end the guardian."""
         try:
-            (seen,) = self._connection.ask("detach")
-            if seen != "0":
-                _LOG.info("exceptions thrown in all: %s", seen)
-            self._connection.close(ANSWER_S)
-        except (OSError, CaptureError):
-            self._connection.close()  # the kernel lets the target go
+            self._connection.detach()
         finally:
             self._close_descriptors()
 

@@ -149,16 +149,8 @@ class LinuxProcess:
         return None if same or not access.can_change_user() else wanted
 
     def has_ended(self) -> bool:
-        """Whether no thread has memory any more: one that was killed is there until reaped."""
-        try:
-            threads = os.listdir(f"/proc/{self.pid}/task")
-        except FileNotFoundError:
-            return True
-        for tid in threads:
-            with suppress(OSError), open(f"/proc/{self.pid}/task/{tid}/maps", "rb") as maps:
-                if maps.read(1):
-                    return False
-        return True
+        """Whether no thread has memory any more."""
+        return procfs.program_of(self.pid) is None
 
     def arguments(self) -> list[str]:
         """The command line."""

@@ -7,6 +7,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ...ranges import PAGE_SIZE, MemoryRange
@@ -59,6 +60,26 @@ class Status(NamedTuple):
     def commit(self) -> int:
         """Bytes of resident and swapped memory."""
         return self.rss + self.swap
+
+
+def program_of(pid: int) -> bytes | None:
+    """The addresses that the kernel gave a process's program (getauxval(3)), as bytes.
+
+    None once no thread has memory any more: what was killed is there until reaped.
+    """
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    for tid in threads:
+        with suppress(FileNotFoundError, ProcessLookupError):  # that thread ended
+            try:
+                with open(f"/proc/{pid}/task/{tid}/auxv", "rb") as vector:
+                    if addresses := vector.read():
+                        return addresses
+            except PermissionError:  # who may not look is told so where it matters
+                return b""
+    return None
 
 
 def parse_maps(text: bytes) -> list[VmRegion]:

@@ -39,18 +39,6 @@ def commit_charge(pid: int) -> int:
     return status.commit
 
 
-def program_of(pid: int) -> bytes | None:
-    """The addresses that the kernel gave it (getauxval(3)); a zombie has none."""
-    for vector in Path(f"/proc/{pid}/task").glob("*/auxv"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # that thread ended
-            try:
-                if addresses := vector.read_bytes():
-                    return addresses
-            except PermissionError:  # who may not look is told so where it matters
-                return b""
-    return None
-
-
 def dumps_itself(pid: int) -> bool:
     """Whether .NET runs createdump in that process at a crash (DOTNET_DbgEnableMiniDump)."""
     try:
