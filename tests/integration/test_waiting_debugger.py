@@ -27,12 +27,13 @@ from tests.support.waiting import (
     Taken,
     assert_well,
     await_line,
+    begun,
     first_thread,
     frames,
+    launched,
     reports,
     sections,
     tell,
-    way_prefix,
 )
 from tests.support.waiting import DEBUGGER as DEBUGGING
 from tests.support.waiting_kills import DEBUGGER, MINIDUMPER, WATCHDOG, pid_of, wait_killer
@@ -179,29 +180,9 @@ def kill_all(app: Running, cwd: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@contextmanager
-def launched(
-    version: str, cwd: Path, *words: str, way: str = DEBUGGING, **variables: str
-) -> Iterator[subprocess.Popen[str]]:
-    """A minidumper that launches Faults; that throws once, and ends."""
-    with started(
-        *("-mm", "--json", "-e", "1", *words, "-x", *command("Faults", version)),
-        cwd=cwd,
-        prefix=way_prefix(way),
-        stdin=subprocess.PIPE,
-        env={**runtimes.dotnet_environment(version), **variables},
-    ) as own:
-        assert own.stdin
-        own.stdin.write("caught cast\nend exit\n")
-        own.stdin.flush()
-        yield own
-
-
-def held_as_it_begins(own: subprocess.Popen[str], way: str = DEBUGGING) -> int:
+def held_as_it_begins(own: subprocess.Popen[str], way: str) -> int:
     """The pid of a program whose runtime has begun: it waits for `own`, which is stopped."""
-    pid = int(await_line(own, " runs ").split("process ")[1].split()[0])
-    while "t" in processes.state(pid):  # as it has become the program
-        pass
+    pid = begun(own)
     while way == BREAKPOINTS and not fifos(pid):  # it passes others before
         pass
     own.send_signal(signal.SIGSTOP)
@@ -212,8 +193,8 @@ def held_as_it_begins(own: subprocess.Popen[str], way: str = DEBUGGING) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_launched_and_watched_from_the_first_exception_on(version: str, tmp_path: Path) -> None:
-    with launched(version, tmp_path) as own:
-        held_as_it_begins(own)
+    with launched(version, tmp_path, DEBUGGING) as own:
+        held_as_it_begins(own, DEBUGGING)
         own.send_signal(signal.SIGCONT)
         out, said = own.communicate(timeout=DEADLINE_S)
     assert own.returncode == 7, said
@@ -229,7 +210,7 @@ def test_launched_and_watched_from_the_first_exception_on(version: str, tmp_path
 def test_a_program_is_killed_as_it_begins(number: int, way: str, tmp_path: Path) -> None:
     """Its end is seen while it is looked at, and told."""
     ends = ["-t"] if number == signal.SIGTERM else []
-    with launched("10.0.14", tmp_path, *ends, way=way) as own:
+    with launched("10.0.14", tmp_path, way, *ends) as own:
         os.kill(held_as_it_begins(own, way), number)
         own.send_signal(signal.SIGCONT)
         out, said = own.communicate(timeout=DEADLINE_S)
@@ -239,8 +220,8 @@ def test_a_program_is_killed_as_it_begins(number: int, way: str, tmp_path: Path)
 
 
 def test_killed_as_the_program_begins(tmp_path: Path) -> None:
-    with launched("10.0.14", tmp_path) as own:
-        program = psutil.Process(held_as_it_begins(own))
+    with launched("10.0.14", tmp_path, DEBUGGING) as own:
+        program = psutil.Process(held_as_it_begins(own, DEBUGGING))
         own.kill()
         psutil.wait_procs([program])
         assert own.stdout
@@ -248,7 +229,7 @@ def test_killed_as_the_program_begins(tmp_path: Path) -> None:
 
 
 def test_launched_without_its_debugger_interface(tmp_path: Path) -> None:
-    with launched("10.0.14", tmp_path, DOTNET_EnableDiagnostics="0") as own:
+    with launched("10.0.14", tmp_path, DEBUGGING, DOTNET_EnableDiagnostics="0") as own:
         out, said = own.communicate(timeout=DEADLINE_S)
     assert own.returncode == 1, said
     assert "cannot have a debugger: its runtime listens to none" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from minidumper.dumpinfo import dump_info
 from minidumper.plan import DumpMode
 from minidumper.report import ExceptionInfo
 from minidumper.verification import verify
-from tests.support import gates, processes, runtimes
+from tests.support import gates, processes
 from tests.support.commands import minidumper, started
 from tests.support.targets import command, running
 from tests.support.waiting import (
@@ -28,9 +27,11 @@ from tests.support.waiting import (
     DEBUGGER,
     assert_well,
     await_line,
+    begun,
     first_thread,
     frames,
     launch,
+    launched,
     reports,
     sections,
     tell,
@@ -342,15 +343,8 @@ def test_launched_and_watched_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_program_waits_for_a_minidumper_that_comes_late(version: str, tmp_path: Path) -> None:
     """It is held before it runs its code, however long it takes to look at it."""
-    words = ("-mm", "--json", "-e", "1", "-x", *command("Faults", version))
-    environment = runtimes.dotnet_environment(version)
-    with started(*words, cwd=tmp_path, stdin=subprocess.PIPE, env=environment) as own:
-        assert own.stdin
-        own.stdin.write("caught cast\nend exit\n")
-        own.stdin.flush()
-        pid = int(await_line(own, " runs ").split("process ")[1].split()[0])
-        while "t" in processes.state(pid):  # as it has become the program
-            pass
+    with launched(version, tmp_path, BREAKPOINTS) as own:
+        pid = begun(own)
         own.send_signal(signal.SIGSTOP)
         while processes.state(own.pid) != "T":
             pass

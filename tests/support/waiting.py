@@ -17,8 +17,8 @@ import pytest
 from minidumper import CaptureReport, Monitor
 
 from . import oracle, processes, runtimes, seccomp
-from .commands import ENVIRONMENT, PROGRAM
-from .targets import Running
+from .commands import ENVIRONMENT, PROGRAM, started
+from .targets import Running, command
 
 DEADLINE_S = 60
 BREAKPOINTS, DEBUGGER = "breakpoints", "debugger"
@@ -75,6 +75,32 @@ def launch(
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+@contextmanager
+def launched(
+    version: str, cwd: Path, way: str, *words: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A minidumper -e 1 that launches Faults, which throws once, and ends."""
+    with started(
+        *("-mm", "--json", "-e", "1", *words, "-x", *command("Faults", version)),
+        cwd=cwd,
+        prefix=way_prefix(way),
+        stdin=subprocess.PIPE,
+        env={**runtimes.dotnet_environment(version), **variables},
+    ) as own:
+        assert own.stdin
+        own.stdin.write("caught cast\nend exit\n")
+        own.stdin.flush()
+        yield own
+
+
+def begun(own: subprocess.Popen[str]) -> int:
+    """The pid of what `own` launched, once that has become the program and runs."""
+    pid = int(await_line(own, " runs ").split("process ")[1].split()[0])
+    while "t" in processes.state(pid):
+        pass
+    return pid
 
 
 class Taken:
